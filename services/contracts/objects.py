@@ -1,0 +1,67 @@
+"""Object keys. Everything of a job lies under `jobs/<tenant>/<job>/` and is written once."""
+
+BUCKET = "desifre"
+DROP_BUCKET = "drop"
+JOBS = "jobs/"
+MODELS = "models/"
+
+
+def tenant_prefix(tenant: str) -> str:
+    """Everything of a tenant."""
+    return f"{JOBS}{tenant}/"
+
+
+def prefix(tenant: str, job: str) -> str:
+    """Everything of a job."""
+    return f"{JOBS}{tenant}/{job}/"
+
+
+def manifest(tenant: str, job: str) -> str:
+    """Options, door and sum of the source: the job exists when this does."""
+    return prefix(tenant, job) + "job.json"
+
+
+def source(tenant: str, job: str) -> str:
+    """The recording as it came in."""
+    return prefix(tenant, job) + "source"
+
+
+def parts(tenant: str, job: str) -> str:
+    """The folder of parts."""
+    return prefix(tenant, job) + "parts/"
+
+
+def part_pcm(tenant: str, job: str, n: int) -> str:
+    """The samples of a part: s16le, 16 kHz, mono."""
+    return f"{parts(tenant, job)}{n:05d}.pcm"
+
+
+def part_meta(tenant: str, job: str, n: int) -> str:
+    """A part's range and sum: written after its samples, and binding."""
+    return f"{parts(tenant, job)}{n:05d}.json"
+
+
+def plan(tenant: str, job: str) -> str:
+    """The seal: how many parts there are."""
+    return prefix(tenant, job) + "plan.json"
+
+
+def words(tenant: str, job: str, n: int) -> str:
+    """What the engine heard in a part."""
+    return f"{prefix(tenant, job)}words/{n:05d}.json"
+
+
+def transcript(tenant: str, job: str) -> str:
+    """The assembled transcript."""
+    return prefix(tenant, job) + "transcript.json"
+
+
+def outcome(tenant: str, job: str) -> str:
+    """The end of the job: whoever writes it wins."""
+    return prefix(tenant, job) + "outcome.json"
+
+
+def split(key: str) -> tuple[str, str, str] | None:
+    """`(tenant, job, rest)` of a key under `jobs/`, or None."""
+    pieces = key.split("/", 3)
+    return (pieces[1], pieces[2], pieces[3]) if len(pieces) == 4 and pieces[0] == "jobs" else None

@@ -1,0 +1,66 @@
+"""A part: a stretch of one recording, cut at a silence; the unit of work on the engine."""
+
+from pydantic import Field
+
+from services.contracts.jobs import Frozen, Options
+from services.contracts.transcript import Segment, Span
+
+SAMPLE_RATE = 16_000
+BYTES_PER_SECOND = 2 * SAMPLE_RATE
+
+
+class Part(Frozen):
+    """`parts/<n>.json`: written after the PCM, and binding for every later prepare of the same job."""
+
+    n: int
+    start: int = Field(description="first sample in the recording, 16 kHz")
+    end: int = Field(description="one past the last sample")
+    overlap: int = Field(default=0, description="samples at the beginning that the part before holds too")
+    sha256: str = Field(description="of the PCM, hexadecimal")
+    speech: tuple[Span, ...] = Field(description="stretches of speech inside, seconds in the recording")
+
+    @property
+    def seconds(self) -> float:
+        """The part's length."""
+        return (self.end - self.start) / SAMPLE_RATE
+
+
+class PartWork(Frozen):
+    """The message on `parts.<lane>.<tenant>.<job>.<n>`: enough to begin without another look-up."""
+
+    job: str
+    tenant: str
+    n: int
+    seconds: float
+    options: Options
+    language: str | None = Field(default=None, description="asked for, or detected by prepare's first part")
+
+
+class JobWork(Frozen):
+    """The message on `jobs.<lane>.<tenant>.<job>`."""
+
+    job: str
+    tenant: str
+    size: int
+    model: str
+
+
+class Plan(Frozen):
+    """`plan.json`, the seal: how many parts there are and what of the recording they leave out."""
+
+    parts: int
+    duration: float = Field(description="seconds decoded")
+    truncated: bool = Field(default=False, description="the container promised more than it held")
+    vad: bool = True
+
+
+class PartWords(Frozen):
+    """`words/<n>.json`: what the engine heard in one part. Times are seconds in the recording."""
+
+    n: int
+    language: str | None = None
+    language_probability: float | None = None
+    segments: tuple[Segment, ...] = ()
+    transcribed: tuple[Span, ...] = Field(default=(), description="ranges that the engine heard")
+    failed: tuple[Span, ...] = Field(default=(), description="ranges given up, and said so")
+    suspect: tuple[Span, ...] = Field(default=(), description="ranges whose words may be invented")

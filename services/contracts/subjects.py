@@ -1,0 +1,99 @@
+"""Streams, subjects, key-value buckets and consumers of the bus, spelled here and nowhere else."""
+
+from services.contracts.jobs import Lane
+
+JOBS = "JOBS"
+PARTS = "PARTS"
+RESULTS = "RESULTS"
+DEAD = "DEAD"
+RECORDS = "records"
+CLAIMS = "claims"
+ENGINES = "engines"
+KV_RECORDS = f"KV_{RECORDS}"
+KV_CLAIMS = f"KV_{CLAIMS}"
+KV_ENGINES = f"KV_{ENGINES}"
+STREAMS = (JOBS, PARTS, RESULTS, DEAD, KV_RECORDS, KV_CLAIMS, KV_ENGINES)
+
+ALL_JOBS = "jobs.*.*.*"
+ALL_PARTS = "parts.*.*.*.*"
+ALL_SEGMENTS = "results.*.*.segments"
+ALL_STATES = "results.*.*.state"
+ALL_DEAD = "dead.*.*"
+BELL = "bell"
+"""Prefix under which JOBS and PARTS are republished, headers only, after the message is stored."""
+USAGE_CONSUMER = "usage"
+"""Durable consumer of RESULTS by which keys settles the ledger."""
+
+KEYS_SERVICE = "keys"
+KEYS_VERIFY = "keys.v1.verify"
+KEYS_CREATE = "keys.v1.create"
+KEYS_LIST = "keys.v1.list"
+KEYS_ROTATE = "keys.v1.rotate"
+KEYS_REVOKE = "keys.v1.revoke"
+KEYS_USAGE = "keys.v1.usage"
+KEYS_ADMIT = "keys.v1.admit"
+KEYS_RESERVE = "keys.v1.reserve"
+KEYS_REVOKED = "keys.revoked"
+"""Announcement of a revoked key's id: whoever caches a verdict forgets it, whoever holds its socket closes it."""
+CANCEL = "cancel"
+"""Prefix of core messages that tell engines and prepares at once of a cancelled job: `cancel.<tenant>.<job>`."""
+
+
+def job(lane: Lane | str, tenant: str, job_id: str) -> str:
+    """The one message that asks for a job to be prepared."""
+    return f"jobs.{lane}.{tenant}.{job_id}"
+
+
+def part(lane: Lane | str, tenant: str, job_id: str, n: int) -> str:
+    """The one message that asks for a part to be transcribed."""
+    return f"parts.{lane}.{tenant}.{job_id}.{n}"
+
+
+def bell(subject: str) -> str:
+    """Where the doorbell of this subject rings."""
+    return f"{BELL}.{subject}"
+
+
+def record(tenant: str, job_id: str) -> str:
+    """Key of a job's record in the records bucket."""
+    return f"{tenant}.{job_id}"
+
+
+def kv(bucket: str, key: str) -> str:
+    """The subject behind a key of a key-value bucket."""
+    return f"$KV.{bucket}.{key}"
+
+
+def state(tenant: str, job_id: str) -> str:
+    """A job's state events (sourced from the records bucket)."""
+    return f"results.{tenant}.{job_id}.state"
+
+
+def segments(tenant: str, job_id: str) -> str:
+    """The words of each finished part of a job."""
+    return f"results.{tenant}.{job_id}.segments"
+
+
+def dead(tenant: str, job_id: str) -> str:
+    """Jobs that failed by our fault, kept for the operator."""
+    return f"dead.{tenant}.{job_id}"
+
+
+def cancel(tenant: str, job_id: str) -> str:
+    """Tells engines at once that a job is cancelled; a hint, the outcome is the truth."""
+    return f"{CANCEL}.{tenant}.{job_id}"
+
+
+def consumer(lane: Lane | str, tenant: str) -> str:
+    """Name of the durable consumer of one lane and tenant on JOBS or PARTS."""
+    return f"{lane}-{tenant}"
+
+
+def filter_of(stream: str, lane: Lane | str, tenant: str) -> str:
+    """What that consumer sees."""
+    return f"jobs.{lane}.{tenant}.*" if stream == JOBS else f"parts.{lane}.{tenant}.*.*"
+
+
+def inbox(user: str) -> str:
+    """Inbox prefix of a service's user: with a prefix each, nobody reads another's replies."""
+    return f"_INBOX_{user}"

@@ -1,0 +1,1 @@
+"""The embedded message bus: what nats-server is told, and who may say what on it."""

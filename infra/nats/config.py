@@ -1,0 +1,52 @@
+"""Renders the configuration of the embedded nats-server."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from infra.nats.permissions import Permissions
+
+MAX_FILE_BYTES = 64 << 30
+"""What JetStream may occupy on the disk. Only messages live there, audio never does."""
+MAX_MEMORY_BYTES = 128 << 20
+
+
+def password_variable(user: str) -> str:
+    """Name of the environment variable that carries a user's password into nats-server.
+
+    The file refers to it, so that it can be shown around; nats-server would read a value that starts
+    with a digit as a number, which is why `infra.stack.secrets` makes passwords of letters alone.
+    """
+    return f"DESIFRE_NATS_PASSWORD_{user.upper()}"
+
+
+def render(
+    *, port: int, monitor_port: int, store_dir: Path, users: Mapping[str, Permissions], host: str = "127.0.0.1"
+) -> str:
+    """The text of nats.conf: JetStream that syncs every write, and one user per service."""
+    lines = [
+        f'listen: "{host}:{port}"',
+        f'http: "127.0.0.1:{monitor_port}"',
+        "server_name: desifre",
+        "# A part of a transcript is one message: an hour of words stays far under this.",
+        "max_payload: 8MB",
+        "jetstream {",
+        f"  store_dir: {json.dumps(str(store_dir))}",
+        "  # The default flushes every two minutes, and a power cut would take that much.",
+        "  sync_interval: always",
+        f"  max_file: {MAX_FILE_BYTES}",
+        f"  max_mem: {MAX_MEMORY_BYTES}",
+        "}",
+        "authorization {",
+        "  users: [",
+    ]
+    for user, permissions in users.items():
+        lines.append(f"    {{ user: {user}, password: ${password_variable(user)}")
+        lines.append("      permissions: {")
+        lines.append(f"        publish: {{ allow: {json.dumps(list(permissions.publish))} }}")
+        lines.append(f"        subscribe: {{ allow: {json.dumps(list(permissions.subscribe))} }}")
+        if permissions.allow_responses:
+            lines.append("        allow_responses: true")
+        lines.append("      } }")
+    lines += ["  ]", "}", ""]
+    return "\n".join(lines)

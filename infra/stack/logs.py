@@ -1,0 +1,64 @@
+"""Log files that stay bounded, and reading them back."""
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+MAX_BYTES = 8 << 20
+KEPT = 2
+"""Older files beside the current one: NAME.log.1, NAME.log.2."""
+TAIL_BYTES = 256 << 10
+
+
+class LogFile:
+    """Appends to one file; when it is full it becomes NAME.log.1, and that NAME.log.2."""
+
+    def __init__(self, path: Path, max_bytes: int = MAX_BYTES) -> None:
+        self._path = path
+        self._max_bytes = max_bytes
+        self._file = path.open("ab", buffering=0)
+
+    def write(self, lines: bytes) -> None:
+        if self._file.tell() + len(lines) > self._max_bytes and self._file.tell():
+            self._rotate()
+        self._file.write(lines)
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _rotate(self) -> None:
+        self._file.close()
+        for number in range(KEPT, 0, -1):
+            older = self._path.with_name(f"{self._path.name}.{number}")
+            newer = self._path if number == 1 else self._path.with_name(f"{self._path.name}.{number - 1}")
+            if newer.exists():
+                newer.replace(older)
+        self._file = self._path.open("ab", buffering=0)
+
+
+def tail(path: Path, lines: int) -> list[str]:
+    """The last lines of a file, as far as they lie within its last TAIL_BYTES; none where there is no file."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
+            return file.read().decode(errors="replace").splitlines()[-lines:]
+    except FileNotFoundError:
+        return []
+
+
+def follow(paths: Mapping[str, Path], interval: float = 0.2) -> Iterator[tuple[str, str]]:
+    """(name, line) for every line written from now on, for ever, through rotations."""
+    files = {name: path.open("rb") for name, path in paths.items()}
+    for file in files.values():
+        file.seek(0, os.SEEK_END)
+    pending = dict.fromkeys(files, b"")
+    while True:
+        for name, path in paths.items():
+            *whole, pending[name] = (pending[name] + files[name].read()).split(b"\n")
+            for line in whole:
+                yield name, line.decode(errors="replace")
+            if path.exists() and path.stat().st_ino != os.fstat(files[name].fileno()).st_ino:
+                files[name].close()
+                files[name] = path.open("rb")
+        time.sleep(interval)

@@ -1,0 +1,60 @@
+"""Asking a process whether it is ready, with the standard library alone."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+
+from infra.s3 import signing, weed
+from infra.stack.ports import LOOPBACK
+
+Probe = Callable[[], Awaitable[bool]]
+PROBE_TIMEOUT = 2.0
+
+
+async def http_status(port: int, path: str, *, method: str = "GET", headers: Mapping[str, str] | None = None) -> int:
+    """The status code of a request to a port of the loopback, 0 when nobody answers within PROBE_TIMEOUT."""
+    lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in (headers or {}).items())]
+    if not headers or "host" not in headers:
+        lines.append(f"host: {LOOPBACK}:{port}")
+    request = "\r\n".join([*lines, "connection: close", "", ""])
+    with contextlib.suppress(OSError, ValueError, IndexError, TimeoutError):
+        async with asyncio.timeout(PROBE_TIMEOUT):
+            reader, writer = await asyncio.open_connection(LOOPBACK, port)
+            try:
+                writer.write(request.encode())
+                return int((await reader.readline()).split()[1])
+            finally:
+                writer.close()
+                with contextlib.suppress(OSError):
+                    await writer.wait_closed()
+    return 0
+
+
+def http_ok(port: int, path: str) -> Probe:
+    """Ready when `path` answers 200."""
+
+    async def probe() -> bool:
+        return await http_status(port, path) == 200
+
+    return probe
+
+
+def buckets_ok(port: int, access_key: str, secret_key: str) -> Probe:
+    """Ready when every bucket is there: weed says it is well 0.7 s before it has made them."""
+
+    async def probe() -> bool:
+        for bucket in weed.BUCKETS:
+            head = signing.headers(
+                "HEAD",
+                f"{LOOPBACK}:{port}",
+                f"/{bucket}",
+                access_key=access_key,
+                secret_key=secret_key,
+                now=datetime.now(UTC),
+            )
+            if await http_status(port, f"/{bucket}", method="HEAD", headers=head) != 200:
+                return False
+        return True
+
+    return probe

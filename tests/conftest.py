@@ -1,0 +1,23 @@
+"""Fixtures of all suites: real servers, started once a session on free ports and in folders of their own."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from infra.stack import Stack
+from tests.support import NatsServer, StoreServer
+
+
+@pytest.fixture(scope="session")
+async def nats_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[NatsServer]:
+    """A nats-server with the embedded configuration: users ingest, transcriber, keys and admin."""
+    async with Stack(tmp_path_factory.mktemp("nats"), services=["nats"]) as stack:
+        users = {user: stack.nats_password(user) for user in ("ingest", "transcriber", "keys", "admin")}
+        yield NatsServer(stack.nats_url, users, stack)
+
+
+@pytest.fixture(scope="session")
+async def store_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[StoreServer]:
+    """An S3 server with the buckets `desifre` and `drop`."""
+    async with Stack(tmp_path_factory.mktemp("store"), services=["s3"]) as stack:
+        yield StoreServer(stack.store_endpoint, *stack.store_keys(), stack.home.store, stack)

@@ -91,7 +91,10 @@ class Verify(Frozen):
 
 
 class CreateKey(Frozen):
-    """Request on `keys.v1.create`: a sign-up (no tenant: a new one is made) or another key of a tenant."""
+    """Request on `keys.v1.create`: a sign-up (no tenant: a new one is made) or another key of a tenant.
+
+    The answer is `NewKey`.
+    """
 
     username: str | None = None
     address: str | None = Field(default=None, description="the client's, for the limits; never stored whole")
@@ -100,6 +103,9 @@ class CreateKey(Frozen):
     label: str | None = None
     scopes: tuple[Scope, ...] | None = None
     expires_in: float | None = Field(default=None, description="seconds")
+    by: str | None = Field(
+        default=None, description="id of the key that asks for its tenant: it can hand on no scope that it lacks"
+    )
 
 
 class NewKey(Frozen):
@@ -128,11 +134,23 @@ class KeyInfo(Frozen):
 
 
 class KeyRef(Frozen):
-    """Request on `keys.v1.list` (without key_id), `keys.v1.rotate` and `keys.v1.revoke`."""
+    """Request on `keys.v1.list` (without key_id), `keys.v1.rotate` and `keys.v1.revoke`.
+
+    The answers are `KeyList`, `NewKey` and the `KeyInfo` of the key that was revoked.
+    """
 
     tenant: str
     key_id: str | None = None
     overlap: float | None = Field(default=None, description="seconds both keys work after a rotation")
+    by: str | None = Field(
+        default=None, description="id of the key that asks: it cannot rotate a key that may do more than itself"
+    )
+
+
+class Revoked(Frozen):
+    """Message on `keys.revoked`: from now on this key is nothing."""
+
+    key_id: str
 
 
 class KeyList(Frozen):
@@ -172,7 +190,7 @@ class Admit(Frozen):
 
 
 class Reserve(Frozen):
-    """Request on `keys.v1.reserve` from prepare at each cut: `seconds` of the job so far. A maximum: repeats are free."""
+    """Request on `keys.v1.reserve` from prepare at each cut: seconds of the job so far. A maximum, so repeats are free."""
 
     tenant: str
     job: str

@@ -21,6 +21,8 @@ ALL_STATES = "results.*.*.state"
 ALL_DEAD = "dead.*.*"
 BELL = "bell"
 """Prefix under which JOBS and PARTS are republished, headers only, after the message is stored."""
+RELAY = "relay"
+"""Prefix under which RESULTS is republished whole: what an ingest fans out to its waiting clients."""
 USAGE_CONSUMER = "usage"
 """Durable consumer of RESULTS by which keys settles the ledger."""
 

@@ -1,0 +1,184 @@
+"""A transcript in the formats that people use. Pure: one stored transcript gives any of them at any time.
+
+Subtitles follow the rules of openai-whisper's writers: a cue for each segment, or, with a line width, lines broken
+between words, and with a line count, cues of at most so many lines, timed by their first and last word.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from pydantic_core import to_json
+
+from services.contracts.languages import LANGUAGES
+from services.contracts.transcript import Segment, Transcript, Word
+
+DEFAULT_LINE_WIDTH = 42
+"""Characters of a subtitle line when only a line count is asked for (the common broadcast limit)."""
+
+
+class Format(StrEnum):
+    """The formats of a result."""
+
+    JSON = "json"
+    VERBOSE_JSON = "verbose_json"
+    TEXT = "text"
+    SRT = "srt"
+    VTT = "vtt"
+    TSV = "tsv"
+
+
+CONTENT_TYPES: dict[Format, str] = {
+    Format.JSON: "application/json",
+    Format.VERBOSE_JSON: "application/json",
+    Format.TEXT: "text/plain",
+    Format.SRT: "application/x-subrip",
+    Format.VTT: "text/vtt",
+    Format.TSV: "text/tab-separated-values",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Cue:
+    """One subtitle: seconds, and lines of plain text."""
+
+    start: float
+    end: float
+    lines: tuple[str, ...]
+
+
+def render(transcript: Transcript, form: Format, *, width: int | None = None, count: int | None = None) -> bytes:
+    """The transcript in `form`, UTF-8. `width` (characters) and `count` (lines in a cue) shape subtitles only."""
+    match form:
+        case Format.JSON:
+            return to_json(document(transcript))
+        case Format.VERBOSE_JSON:
+            return to_json(verbose(transcript))
+        case Format.TEXT:
+            return (transcript.text.strip() + "\n").encode()
+        case Format.SRT:
+            blocks = (_block(cue, ",", _srt_text, n) for n, cue in enumerate(cues(transcript, width, count), 1))
+            return "\n".join(blocks).encode()
+        case Format.VTT:
+            blocks = (_block(cue, ".", _vtt_text) for cue in cues(transcript, width, count))
+            return "\n".join(("WEBVTT\n", *blocks)).encode()
+        case Format.TSV:
+            lines = (f"{_ms(s.start)}\t{_ms(s.end)}\t{_cell(s.text)}\n" for s in transcript.segments)
+            return ("start\tend\ttext\n" + "".join(lines)).encode()
+
+
+def document(transcript: Transcript) -> dict[str, Any]:
+    """`json`: the old service's `text`, `model` and `words`, and ours: language, segments, coverage."""
+    return {
+        "job_id": transcript.job,
+        "text": transcript.text.strip(),
+        "model": transcript.model,
+        "task": transcript.task,
+        "language": transcript.language,
+        "language_probability": transcript.language_probability,
+        "duration": transcript.duration,
+        "words": _words(transcript),
+        "segments": [_segment(segment) for segment in transcript.segments],
+        "coverage": transcript.coverage.model_dump(),
+    }
+
+
+def verbose(transcript: Transcript) -> dict[str, Any]:
+    """`verbose_json` as OpenAI's API answers it; `probability` of a word and `suspect` of a segment are additions."""
+    return {
+        "task": transcript.task,
+        "language": LANGUAGES.get(transcript.language or "", transcript.language),
+        "duration": transcript.duration,
+        "text": transcript.text.strip(),
+        "segments": [
+            {"id": n, "seek": round(segment.start * 100)} | _segment(segment) | {"tokens": list(segment.tokens)}
+            for n, segment in enumerate(transcript.segments)
+        ],
+        "words": _words(transcript),
+        "usage": {"type": "duration", "seconds": -int(-transcript.duration // 1)},
+    }
+
+
+def cues(transcript: Transcript, width: int | None = None, count: int | None = None) -> Iterator[Cue]:
+    """The subtitles. A segment without word times stays one cue: nobody knows when its second half was said."""
+    for segment in transcript.segments:
+        if not segment.text.strip():
+            continue
+        if width is None and count is None:
+            yield Cue(segment.start, segment.end, (_flat(segment.text),))
+            continue
+        words = segment.words or _untimed(segment)
+        lines = list(_lines(words, width or DEFAULT_LINE_WIDTH))
+        size = count if count is not None and segment.words else len(lines)
+        for first in range(0, len(lines), size):
+            group = lines[first : first + size]
+            yield Cue(group[0][0].start, group[-1][-1].end, tuple(_join(line) for line in group))
+
+
+def _words(transcript: Transcript) -> list[dict[str, Any]]:
+    return [
+        {"word": word.word.strip(), "start": word.start, "end": word.end, "probability": word.probability}
+        for word in transcript.words
+    ]
+
+
+def _segment(segment: Segment) -> dict[str, Any]:
+    return segment.model_dump(exclude={"words", "tokens"}, exclude_none=True)
+
+
+def _untimed(segment: Segment) -> tuple[Word, ...]:
+    pieces = segment.text.split()
+    return tuple(Word(word=f" {piece}", start=segment.start, end=segment.end, probability=0.0) for piece in pieces)
+
+
+def _join(words: list[Word]) -> str:
+    # Whisper's words bring the space before them, where their script has one.
+    return _flat("".join(word.word for word in words))
+
+
+def _lines(words: tuple[Word, ...], width: int) -> Iterator[list[Word]]:
+    """Words in lines of at most `width` characters; a longer word has a line of its own."""
+    line: list[Word] = []
+    for word in words:
+        if line and len(_join([*line, word])) > width:
+            yield line
+            line = []
+        line.append(word)
+    if line:
+        yield line
+
+
+def _flat(text: str) -> str:
+    """On one line: a line break inside a cue would end it."""
+    return " ".join(text.split())
+
+
+def _vtt_text(line: str) -> str:
+    return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _srt_text(line: str) -> str:
+    # SubRip has no escapes; players take <…> for markup and --> for a time line.
+    return line.replace("-->", "→").replace("<", "‹").replace(">", "›")
+
+
+def _cell(text: str) -> str:
+    # A spreadsheet would run a cell that begins so as a formula (OWASP ASVS 1.2.10).
+    text = _flat(text)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+
+
+def _block(cue: Cue, mark: str, escape: Callable[[str], str], number: int | None = None) -> str:
+    head = f"{number}\n" if number is not None else ""
+    times = f"{_clock(cue.start, mark)} --> {_clock(cue.end, mark)}"
+    return head + times + "\n" + "\n".join(escape(line) for line in cue.lines) + "\n"
+
+
+def _clock(seconds: float, mark: str) -> str:
+    ms = _ms(seconds)
+    return f"{ms // 3_600_000:02d}:{ms // 60_000 % 60:02d}:{ms // 1000 % 60:02d}{mark}{ms % 1000:03d}"
+
+
+def _ms(seconds: float) -> int:
+    return max(0, round(seconds * 1000))

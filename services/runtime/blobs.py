@@ -1,0 +1,268 @@
+"""The object store: plain S3 calls through the minio SDK, in a bounded pool of threads, never on the event loop."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TypeVar
+
+import urllib3
+from minio import Minio
+from minio.commonconfig import CopySource
+from minio.datatypes import Object
+from minio.deleteobjects import DeleteObject
+from minio.error import MinioException, S3Error
+
+from services.runtime.barrier import Barrier
+from services.runtime.failpoints import Failpoints
+from services.runtime.jsapi import Unavailable
+from services.runtime.multipart import upload
+from services.runtime.settings import Settings
+
+T = TypeVar("T")
+
+EPOCH = datetime.fromtimestamp(0, UTC)
+BINARY = {"Content-Type": "application/octet-stream"}
+NOT_THERE = frozenset(("NoSuchKey", "NoSuchBucket", "NoSuchUpload", "ResourceNotFound"))
+
+
+class StoreFull(Unavailable):
+    """The store has no room left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """What the store says of an object."""
+
+    key: str
+    size: int
+    etag: str
+    modified: datetime
+
+
+def kind_of(key: str) -> str:
+    """The kind of an object of a job (`source`, `parts`, `words`, `job`, `plan`, …), for failpoints and metrics."""
+    pieces = key.split("/")
+    if len(pieces) < 4:
+        return "other"
+    if pieces[3] == "parts":
+        return "pcm" if key.endswith(".pcm") else "part"
+    return pieces[3].removesuffix(".json")
+
+
+class Blobs:
+    """One bucket. Every method raises `Unavailable` when the store is away, and does nothing by halves."""
+
+    def __init__(
+        self, client: Minio, bucket: str, pool: ThreadPoolExecutor, barrier: Barrier, failpoints: Failpoints
+    ) -> None:
+        self._client = client
+        self._bucket = bucket
+        self._pool = pool
+        self._barrier = barrier
+        self._fail = failpoints
+
+    async def _call(self, work: Callable[[], T]) -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+        except S3Error as error:
+            if error.code in ("XMinioStorageFull", "InsufficientStorage"):
+                raise StoreFull("store") from error
+            raise Unavailable("store") from error
+        except (MinioException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+            raise Unavailable("store") from error
+
+    async def get(self, key: str) -> bytes | None:
+        """A whole, small object; None when there is none."""
+
+        def work() -> bytes | None:
+            try:
+                response = self._client.get_object(self._bucket, key)
+            except S3Error as error:
+                if error.code in NOT_THERE:
+                    return None
+                raise
+            try:
+                data: bytes = response.read()
+                return data
+            finally:
+                response.release_conn()
+
+        return await self._call(work)
+
+    async def read(self, key: str, chunk: int = 1 << 20, offset: int = 0, length: int = 0) -> AsyncIterator[bytes]:
+        """An object in pieces of `chunk` bytes, in constant memory; `length` 0 means to the end."""
+        response = await self._call(lambda: self._client.get_object(self._bucket, key, offset=offset, length=length))
+        try:
+            while data := await self._call(lambda: response.read(chunk)):
+                yield data
+        finally:
+            # Closing first: a response that was not read to its end must not go back to the pool.
+            await self._call(lambda: _close(response))
+
+    async def put_once(self, key: str, data: bytes) -> bool:
+        """Write an object that is not there; False when it is there already: take theirs (`If-None-Match: *`)."""
+        return await self._put(key, data, {"If-None-Match": "*", **BINARY})
+
+    async def put(self, key: str, data: bytes) -> None:
+        """Write an object, whatever is there."""
+        await self._put(key, data, {**BINARY})
+
+    async def _put(self, key: str, data: bytes, headers: dict[str, str | list[str] | tuple[str]]) -> bool:
+        def work() -> bool:
+            try:
+                # minio-py has no parameter for a conditional put.
+                self._client._execute(
+                    "PUT",
+                    self._bucket,
+                    object_name=key,
+                    body=data,
+                    headers={"Content-Type": "application/octet-stream"} | headers,
+                )
+            except S3Error as error:
+                if error.code == "PreconditionFailed":
+                    return False
+                raise
+            return True
+
+        self._fail.hit("put", kind_of(key), "before")
+        written = await self._call(work)
+        self._fail.hit("put", kind_of(key), "after")
+        return written
+
+    async def stat(self, key: str) -> Stat | None:
+        """Size, ETag and time of an object; None when there is none."""
+
+        def work() -> Stat | None:
+            try:
+                found = self._client.stat_object(self._bucket, key)
+            except S3Error as error:
+                if error.code in NOT_THERE:
+                    return None
+                raise
+            return _stat(found)
+
+        return await self._call(work)
+
+    async def list(
+        self, prefix: str, after: str | None = None, recursive: bool = True, page: int = 1000
+    ) -> AsyncIterator[Stat]:
+        """Objects below a prefix by key; with `recursive=False` folders appear as `…/` of size 0."""
+        listing = self._client.list_objects(self._bucket, prefix=prefix, recursive=recursive, start_after=after)
+
+        def some() -> list[Object]:
+            return [found for found, _ in zip(listing, range(page), strict=False)]
+
+        while found := await self._call(some):
+            for one in found:
+                yield _stat(one)
+            if len(found) < page:
+                return
+
+    async def delete(self, keys: Iterable[str]) -> None:
+        """Remove objects; those that are not there are no error."""
+        names = list(keys)
+        wanted = [DeleteObject(key) for key in names]
+
+        def work() -> None:
+            for error in self._client.remove_objects(self._bucket, wanted):
+                if error.code not in NOT_THERE:
+                    raise OSError(error.code)
+
+        if wanted:
+            self._fail.hit("delete", kind_of(names[0]), "before")
+            await self._call(work)
+
+    async def delete_prefix(self, prefix: str, keep: frozenset[str] = frozenset()) -> int:
+        """Remove everything below a prefix but `keep`; returns how many objects went."""
+        batch: list[str] = []
+        count = 0
+        async for found in self.list(prefix):
+            if found.key not in keep:
+                batch.append(found.key)
+                count += 1
+            if len(batch) == 500:
+                await self.delete(batch)
+                batch = []
+        await self.delete(batch)
+        return count
+
+    async def copy(self, source: str, target: str) -> None:
+        """Copy an object inside the store."""
+        await self._call(lambda: self._client.copy_object(self._bucket, target, CopySource(self._bucket, source)))
+
+    async def upload(self, key: str, chunks: AsyncIterator[bytes]) -> int:
+        """Write a stream of any length in constant memory, and return its length in bytes.
+
+        Small streams go in one put. Whatever goes wrong, in the stream or in the store, nothing stays behind.
+        """
+        self._fail.hit("put", kind_of(key), "before")
+        size = await upload(self._client, self._bucket, key, chunks, self._call)
+        self._fail.hit("put", kind_of(key), "after")
+        return size
+
+    async def stale_uploads(self, older_than: datetime) -> int:
+        """Abort multipart uploads that were begun before `older_than`; returns how many."""
+
+        def work() -> int:
+            found = self._client._list_multipart_uploads(self._bucket, max_uploads=1000)
+            old = [one for one in found.uploads if one.initiated_time and one.initiated_time < older_than]
+            for one in old:
+                self._client._abort_multipart_upload(self._bucket, one.object_name, str(one.upload_id))
+            return len(old)
+
+        return await self._call(work)
+
+    async def durable(self) -> None:
+        """The barrier: what was put before this call survives a power cut after it."""
+        await self._barrier.wait()
+
+    async def ping(self) -> None:
+        """Raise unless the store answers and the bucket is there."""
+        if not await self._call(lambda: self._client.bucket_exists(self._bucket)):
+            raise Unavailable("store")
+
+    async def check_conditional(self, key: str) -> None:
+        """Raise unless the store honours `If-None-Match: *`: without it a zombie could overwrite a transcript."""
+        await self.put(key, b"1")
+        if await self.put_once(key, b"2"):
+            raise RuntimeError("the object store ignores If-None-Match; the service cannot keep its promise on it")
+
+
+def _stat(found: Object) -> Stat:
+    return Stat(found.object_name or "", found.size or 0, found.etag or "", found.last_modified or EPOCH)
+
+
+def _close(response: urllib3.BaseHTTPResponse) -> None:
+    response.close()
+    response.release_conn()
+
+
+@asynccontextmanager
+async def open_blobs(settings: Settings, failpoints: Failpoints | None = None) -> AsyncIterator[Blobs]:
+    """Open the store's client, its threads and its barrier."""
+    http = urllib3.PoolManager(
+        maxsize=settings.store_threads,
+        timeout=urllib3.Timeout(connect=2, read=60),
+        # The protocol repeats whole steps; retries inside would only hide that the store is away.
+        retries=urllib3.Retry(total=1, backoff_factor=0.1, status_forcelist=()),
+    )
+    client = Minio(
+        settings.store_endpoint,
+        settings.store_access_key,
+        settings.store_secret_key.get_secret_value(),
+        secure=settings.store_secure,
+        region="us-east-1",
+        http_client=http,
+    )
+    with ThreadPoolExecutor(settings.store_threads, thread_name_prefix="store") as pool:
+        yield Blobs(
+            client,
+            settings.store_bucket,
+            pool,
+            Barrier(settings.store_sync_dir),
+            failpoints or Failpoints(settings.failpoint),
+        )
+        http.clear()

@@ -1,0 +1,117 @@
+"""A key-value bucket with compare-and-set, on raw JetStream messages.
+
+nats-py's own class cannot set a time to live on an update and raises where a key has merely expired; three headers do.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+from nats.js.errors import APIError
+
+from services.contracts import subjects
+from services.runtime.failpoints import Failpoints
+from services.runtime.jsapi import AWAY, Unavailable, subject_counts
+
+WRONG_LAST_SEQUENCE = (10071, 10164)
+"""JetStream's error codes for a compare-and-set that another writer won."""
+
+
+class Conflict(Exception):  # noqa: N818 - the word of the trade
+    """Another writer was faster: read again and decide again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A value and the revision that a compare-and-set must name."""
+
+    value: bytes
+    revision: int
+
+
+class Kv:
+    """One bucket. Raises `Conflict`, or `bus.Unavailable` when the server is away."""
+
+    def __init__(self, nc: Client, js: JetStreamContext, bucket: str, failpoints: Failpoints) -> None:
+        self._nc = nc
+        self._js = js
+        self._bucket = bucket
+        self._fail = failpoints
+
+    async def get(self, key: str) -> Entry | None:
+        """The entry of a key; None when there is none (never was, deleted, expired)."""
+        reply = await self._read(key)
+        headers = reply.headers or {}
+        if headers.get("Status") is not None or "Nats-Sequence" not in headers:
+            return None
+        if headers.get("KV-Operation") in ("DEL", "PURGE"):
+            return None
+        return Entry(reply.data, int(headers["Nats-Sequence"]))
+
+    async def create(self, key: str, value: bytes, ttl: float | None = None) -> int:
+        """Write a key that is not there; `ttl` in seconds. Returns the revision; raises `Conflict`."""
+        try:
+            return await self._write(key, value, 0, ttl)
+        except Conflict:
+            # A deleted key leaves a marker behind: the key is free, but its last sequence is not 0.
+            marker = await self._marker(key)
+            if marker is None:
+                raise
+            return await self._write(key, value, marker, ttl)
+
+    async def update(self, key: str, value: bytes, revision: int, ttl: float | None = None) -> int:
+        """Compare-and-set. Returns the new revision; raises `Conflict`."""
+        return await self._write(key, value, revision, ttl)
+
+    async def put(self, key: str, value: bytes, ttl: float | None = None) -> int:
+        """Write, whatever is there."""
+        return await self._write(key, value, None, ttl)
+
+    async def delete(self, key: str, revision: int | None = None) -> None:
+        """Remove a key (leaves a marker, which a later create sees through)."""
+        await self._write(key, b"", revision, None, {"KV-Operation": "DEL"})
+
+    async def keys(self, prefix: str | None) -> AsyncIterator[str]:
+        """All keys below a prefix of whole tokens, deleted ones among them; in no order."""
+        root = subjects.kv(self._bucket, "")
+        pattern = subjects.kv(self._bucket, f"{prefix}.>" if prefix else ">")
+        for subject in await subject_counts(self._nc, f"KV_{self._bucket}", pattern):
+            yield subject.removeprefix(root)
+
+    async def _marker(self, key: str) -> int | None:
+        """Revision of a key's deletion marker; None when the key is there, or was never there."""
+        reply = await self._read(key)
+        headers = reply.headers or {}
+        if headers.get("KV-Operation") in ("DEL", "PURGE"):
+            return int(headers["Nats-Sequence"])
+        return None
+
+    async def _read(self, key: str) -> Msg:
+        try:
+            return await self._nc.request(
+                f"$JS.API.DIRECT.GET.KV_{self._bucket}.{subjects.kv(self._bucket, key)}", b"", timeout=5
+            )
+        except AWAY as error:
+            raise Unavailable("bus") from error
+
+    async def _write(
+        self, key: str, value: bytes, last: int | None, ttl: float | None, headers: dict[str, str] | None = None
+    ) -> int:
+        headers = dict(headers or {})
+        if last is not None:
+            headers["Nats-Expected-Last-Subject-Sequence"] = str(last)
+        if ttl is not None:
+            headers["Nats-TTL"] = f"{max(1, round(ttl))}s"
+        self._fail.hit("cas", self._bucket, "before")
+        try:
+            ack = await self._js.publish(subjects.kv(self._bucket, key), value, headers=headers or None, timeout=5)
+        except APIError as error:
+            if error.err_code in WRONG_LAST_SEQUENCE:
+                raise Conflict(self._bucket) from error
+            raise Unavailable("bus") from error
+        except AWAY as error:
+            raise Unavailable("bus") from error
+        self._fail.hit("cas", self._bucket, "after")
+        return ack.seq

@@ -1,0 +1,75 @@
+"""The streams and buckets of the bus, as JetStream takes them. One place, so that a lost one is made again alike."""
+
+from typing import Any
+
+from services.contracts import subjects
+
+_DAY = 86_400 * 1_000_000_000
+
+
+def stream_configs(replicas: int = 1) -> list[dict[str, Any]]:
+    """Every stream that the service needs, in an order in which they can be made."""
+    base = {"storage": "file", "num_replicas": replicas, "discard": "old", "max_consumers": -1}
+    return [
+        base | _work(subjects.JOBS, subjects.ALL_JOBS),
+        base | _work(subjects.PARTS, subjects.ALL_PARTS),
+        base | _bucket(subjects.RECORDS),
+        base | _bucket(subjects.CLAIMS) | {"allow_msg_ttl": True},
+        base | _bucket(subjects.ENGINES) | {"max_age": 15 * 1_000_000_000, "storage": "memory"},
+        base
+        | {
+            "name": subjects.RESULTS,
+            "subjects": [subjects.ALL_SEGMENTS],
+            "retention": "limits",
+            "max_age": 7 * _DAY,
+            "allow_direct": True,
+            # The commit is the event: whatever is written to a record appears here, and cannot be forgotten.
+            "sources": [
+                {
+                    "name": subjects.KV_RECORDS,
+                    "subject_transforms": [
+                        {
+                            "src": subjects.kv(subjects.RECORDS, "*.*"),
+                            "dest": "results.{{wildcard(1)}}.{{wildcard(2)}}.state",
+                        }
+                    ],
+                }
+            ],
+            "republish": {"src": "results.>", "dest": f"{subjects.RELAY}.results.>"},
+        },
+        base | {"name": subjects.DEAD, "subjects": [subjects.ALL_DEAD], "retention": "limits", "max_age": 90 * _DAY},
+    ]
+
+
+def _work(name: str, pattern: str) -> dict[str, Any]:
+    """A work queue that holds a unit at most once; the doorbell rings after the message is stored."""
+    return {
+        "name": name,
+        "subjects": [pattern],
+        "retention": "workqueue",
+        "discard": "new",
+        "discard_new_per_subject": True,
+        "max_msgs_per_subject": 1,
+        "max_msgs": 1_000_000,
+        # A consumer per lane and tenant; -1 would mean the server's default of 1,000.
+        "max_consumers": 100_000,
+        "republish": {
+            "src": f"{pattern.split('.', 1)[0]}.>",
+            "dest": f"{subjects.BELL}.{pattern.split('.', 1)[0]}.>",
+            "headers_only": True,
+        },
+    }
+
+
+def _bucket(name: str) -> dict[str, Any]:
+    """A key-value bucket with a history of one, as nats-py's own `create_key_value` would make it."""
+    return {
+        "name": f"KV_{name}",
+        "subjects": [subjects.kv(name, ">")],
+        "retention": "limits",
+        "discard": "new",
+        "max_msgs_per_subject": 1,
+        "allow_direct": True,
+        "allow_rollup_hdrs": True,
+        "deny_delete": True,
+    }

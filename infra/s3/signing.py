@@ -24,6 +24,7 @@ def headers(method: str, host: str, path: str, *, access_key: str, secret_key: s
     for step in (stamp[:8], REGION, "s3", "aws4_request"):
         key = hmac.new(key, step.encode(), hashlib.sha256).digest()
     signature = hmac.new(key, to_sign.encode(), hashlib.sha256).hexdigest()
+    credential = f"{access_key}/{scope}"
     return signed | {
-        "authorization": f"AWS4-HMAC-SHA256 Credential={access_key}/{scope}, SignedHeaders={names}, Signature={signature}"
+        "authorization": f"AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders={names}, Signature={signature}"
     }

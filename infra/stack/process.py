@@ -85,8 +85,8 @@ class Process:
         """How often it was started: a way to tell one run from the next."""
         self.last_exit: int | None = None
         """As subprocess tells it: negative for a signal."""
-        self.ready_at: float | None = None
-        """Wall-clock seconds since the epoch."""
+        self.started_at: float | None = None
+        """When the present run began, wall-clock seconds since the epoch; None while it does not run."""
         self._log_path = log_path
         self._on_change = on_change
         self._on_death = on_death
@@ -98,6 +98,7 @@ class Process:
         self._policy = RestartPolicy()
         self._wanted = False
         self._stillborn = 0
+        self._ready_since: float | None = None
 
     @property
     def pid(self) -> int | None:
@@ -185,7 +186,7 @@ class Process:
             "ports": dict(self.spec.ports),
             "ready_port": self.spec.ready_port,
             "ready_path": self.spec.ready_path,
-            "ready_at": self.ready_at,
+            "started_at": self.started_at,
             "restarts": self.restarts,
             "last_exit": self.last_exit,
         }
@@ -230,6 +231,7 @@ class Process:
             preexec_fn=_die_with_parent(),
         )
         self.runs += 1
+        self.started_at = time.time()
         await self._move(State.STARTING)
         assert child.stdout is not None
         pump = asyncio.create_task(self._pump(child.stdout), name=f"log {self.name}")
@@ -241,13 +243,14 @@ class Process:
             # Its children (engine, decoders) are of no use without it, and hold memory and the log's pipe.
             self._kill_group(child.pid)
             await asyncio.gather(pump, probe, return_exceptions=True)
-        ready_since, self.ready_at = self.ready_at, None
-        return None if ready_since is None else time.time() - ready_since
+            self.started_at = None
+        ready_since, self._ready_since = self._ready_since, None
+        return None if ready_since is None else time.monotonic() - ready_since
 
     async def _watch_readiness(self) -> None:
-        while not await self.spec.ready():
+        while not await self.spec.ready():  # noqa: ASYNC110 - nothing tells us, we have to ask
             await asyncio.sleep(PROBE_INTERVAL)
-        self.ready_at = time.time()
+        self._ready_since = time.monotonic()
         await self._move(State.READY)
 
     async def _pump(self, stream: asyncio.StreamReader) -> None:

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from typing import TypeVar
 
 import urllib3
@@ -153,7 +154,7 @@ class Blobs:
         listing = self._client.list_objects(self._bucket, prefix=prefix, recursive=recursive, start_after=after)
 
         def some() -> list[Object]:
-            return [found for found, _ in zip(listing, range(page), strict=False)]
+            return list(islice(listing, page))
 
         while found := await self._call(some):
             for one in found:

@@ -70,6 +70,7 @@ def _bucket(name: str) -> dict[str, Any]:
         "discard": "new",
         "max_msgs_per_subject": 1,
         "allow_direct": True,
-        "allow_rollup_hdrs": True,
+        # With rollup headers anybody who may write one key could empty the bucket.
+        "allow_rollup_hdrs": False,
         "deny_delete": True,
     }

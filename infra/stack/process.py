@@ -220,21 +220,28 @@ class Process:
         """Run it to its end; the seconds it was ready for, None if it never was."""
         self.spec.before_start()
         env, self._once = {**self.spec.env, **self._once}, {}
-        self._child = child = await asyncio.create_subprocess_exec(
-            *self.spec.argv,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            env=env,
-            # Its own group: Ctrl-C reaches the launcher alone, which stops all in order.
-            start_new_session=True,
-            preexec_fn=_die_with_parent(),
-        )
+        # Our own pipe: with asyncio's, wait() would wait for grandchildren that hold the other end.
+        output, child_end = os.pipe()
+        try:
+            self._child = child = await asyncio.create_subprocess_exec(
+                *self.spec.argv,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=child_end,
+                stderr=child_end,
+                env=env,
+                # Its own group: Ctrl-C reaches the launcher alone, which stops all in order.
+                start_new_session=True,
+                preexec_fn=_die_with_parent(),
+            )
+        except BaseException:
+            os.close(output)
+            raise
+        finally:
+            os.close(child_end)
         self.runs += 1
         self.started_at = time.time()
         await self._move(State.STARTING)
-        assert child.stdout is not None
-        pump = asyncio.create_task(self._pump(child.stdout), name=f"log {self.name}")
+        pump = asyncio.create_task(self._pump(output), name=f"log {self.name}")
         probe = asyncio.create_task(self._watch_readiness(), name=f"probe {self.name}")
         try:
             self.last_exit = await child.wait()
@@ -253,8 +260,13 @@ class Process:
         self._ready_since = time.monotonic()
         await self._move(State.READY)
 
-    async def _pump(self, stream: asyncio.StreamReader) -> None:
+    async def _pump(self, output: int) -> None:
         """Copy whole lines to the log file. A write of one chunk to the page cache: not worth a thread."""
+        loop = asyncio.get_running_loop()
+        stream = asyncio.StreamReader()
+        transport, _ = await loop.connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(output, "rb", buffering=0)
+        )
         log = LogFile(self._log_path)
         pending = b""
         try:
@@ -263,11 +275,14 @@ class Process:
                 self._emit(log, lines + newline)
             self._emit(log, pending + b"\n" if pending else b"")
         finally:
+            transport.close()
             log.close()
 
     def _emit(self, log: LogFile, lines: bytes) -> None:
         if lines:
-            log.write(lines)
+            # On a full disk a line is lost; not reading on would stop the process that wrote it.
+            with contextlib.suppress(OSError):
+                log.write(lines)
             if self._on_line is not None:
                 for line in lines.splitlines():
                     self._on_line(self.name, line)

@@ -1,6 +1,7 @@
 """A whole service on one machine: starts its processes in order, keeps them up, stops them in order."""
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -176,12 +177,11 @@ class Stack:
 
     def _write_state(self) -> None:
         """For `status`, which reads this and then asks each process itself."""
-        write_json(
-            self.home.state_file,
-            {
-                "launcher": os.getpid(),
-                "started_at": self._started_at,
-                "http_url": self.http_url,
-                "processes": [process.describe() for process in self._processes.values()],
-            },
-        )
+        state = {
+            "launcher": os.getpid(),
+            "http_url": self.http_url,
+            "processes": [process.describe() for process in self._processes.values()],
+        }
+        # A full disk must not end the supervision: that is when it is needed.
+        with contextlib.suppress(OSError):
+            write_json(self.home.state_file, state)

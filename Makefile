@@ -1,0 +1,56 @@
+# Everything a developer or an operator types. Needs make and Python 3.11 or later, nothing else.
+VENV ?= .venv
+BIN := $(VENV)/bin
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install up down test test-long check lock bench clean
+
+help: ## Show this
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(VENV)/.installed ## Make the virtual environment (the other targets do it when they need it)
+
+up: install ## Install what is missing and start everything; stop with Ctrl-C
+	@exec $(BIN)/desifre up $(ARGS)
+
+down: install ## Stop what runs on this home
+	@$(BIN)/desifre down
+
+test: install ## Run the tests (minutes)
+	$(BIN)/pytest -m "not long" $(ARGS)
+
+test-long: install ## Run the tests that take long
+	$(BIN)/pytest -m long --timeout=3600 $(ARGS)
+
+check: install ## Style, types, import rules, links of the docs, lock
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/python -m infra.tools.links
+	$(BIN)/python -m infra.tools.lock check
+
+lock: install ## Write requirements/all.lock anew from pyproject.toml (needs the network)
+	$(BIN)/uv pip compile --universal --generate-hashes --python-version 3.11 --extra dev pyproject.toml -o requirements/all.lock
+	$(BIN)/python -m infra.tools.lock stamp
+
+bench: install ## Measure; ARGS="--help" shows what can be chosen
+	$(BIN)/python -m bench $(ARGS)
+
+clean: ## Remove the virtual environment and caches (keeps ./var)
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+# Two steps, so that a change of pyproject.toml alone does not go through all packages again.
+$(VENV)/.locked: requirements/all.lock
+	@test -n "$(PYTHON)" || { echo "desifre needs Python 3.11 or later: none of python3.11 … python3 is." >&2; exit 1; }
+	@echo "Installing into $(VENV) with $$($(PYTHON) --version); the first time takes a few minutes."
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r requirements/all.lock
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.locked pyproject.toml
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-build-isolation --no-deps -e .
+	@touch $@

@@ -1,0 +1,61 @@
+"""Whether requirements/all.lock belongs to the dependencies that pyproject.toml names, told without a network.
+
+`stamp` writes a digest of the dependency tables into the lock, `check` compares it.
+"""
+
+import hashlib
+import json
+import re
+import sys
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+STAMP = re.compile(r"^# dependencies of pyproject\.toml: sha256:([0-9a-f]{64})\n", re.MULTILINE)
+
+
+def digest(pyproject: str) -> str:
+    """SHA-256 over what the lock was made from."""
+    content = tomllib.loads(pyproject)
+    project = content["project"]
+    tables = [
+        content["build-system"]["requires"],
+        project["requires-python"],
+        project["dependencies"],
+        project["optional-dependencies"],
+    ]
+    return hashlib.sha256(json.dumps(tables, sort_keys=True).encode()).hexdigest()
+
+
+def stamped(lock: str, digest_now: str) -> str:
+    """The lock with this digest in it."""
+    return f"# dependencies of pyproject.toml: sha256:{digest_now}\n" + STAMP.sub("", lock)
+
+
+def is_current(lock: str, digest_now: str) -> bool:
+    found = STAMP.search(lock)
+    return found is not None and found[1] == digest_now
+
+
+def main(arguments: Sequence[str]) -> int:
+    lock = ROOT / "requirements" / "all.lock"
+    now = digest((ROOT / "pyproject.toml").read_text())
+    match arguments:
+        case ["stamp"]:
+            lock.write_text(stamped(lock.read_text(), now))
+        case ["check"]:
+            if not is_current(lock.read_text(), now):
+                print(
+                    "The dependencies of pyproject.toml changed since requirements/all.lock was made: run `make lock`."
+                )
+                return 1
+            print("The lock is current.")
+        case _:
+            print("usage: python -m infra.tools.lock stamp|check", file=sys.stderr)
+            return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,62 @@
+"""The operator's commands: the stack on this machine, and its keys.
+
+They run `python -m infra.stack`, which is not part of the services: the command line of a machine that only sends
+recordings elsewhere has no servers installed.
+"""
+
+import importlib.util
+import os
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+
+PASSED_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+
+def register(root: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    root.command(help="Start everything on this machine and stay with it until Ctrl-C.")(up)
+    root.command(help="Stop everything that `up` started.")(down)
+    root.command(help="Show each process: its state, pid, port, uptime, restarts.")(status)
+    root.command(help="Show what the processes wrote.")(logs)
+    root.command(help="Make, list, rotate, revoke and import keys.", context_settings=PASSED_THROUGH)(keys)
+
+
+def up(
+    detach: Annotated[bool, typer.Option("--detach", help="Go on in the background.")] = False,
+    logs: Annotated[bool, typer.Option("--logs", help="Show what every process writes.")] = False,
+) -> None:
+    _stack("up", *(["--detach"] if detach else []), *(["--logs"] if logs else []))
+
+
+def down() -> None:
+    _stack("down")
+
+
+def status(json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
+    _stack("status", *(["--json"] if json else []))
+
+
+def logs(
+    service: Annotated[
+        str | None, typer.Argument(help="nats, s3, keys, ingest or transcriber; all if not given.")
+    ] = None,
+    lines: Annotated[int, typer.Option("--lines", "-n", help="How many of the last lines.")] = 50,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on showing new ones.")] = False,
+) -> None:
+    _stack("logs", *([service] if service else []), "--lines", str(lines), *(["--follow"] if follow else []))
+
+
+def keys(context: typer.Context) -> None:
+    _stack("exec", "keys-admin", "--", *context.args)
+
+
+def _stack(*arguments: str) -> NoReturn:
+    """Become `python -m infra.stack`: its signals, its output and its exit code are this program's."""
+    if importlib.util.find_spec("infra") is None:
+        typer.echo("desifre: the stack is not installed here: pip install 'desifre[embedded]'.", err=True)
+        raise typer.Exit(1)
+    command = [sys.executable, "-m", "infra.stack", *arguments]
+    sys.stdout.flush()
+    os.execv(sys.executable, command)  # noqa: S606 - no shell is meant

@@ -31,9 +31,13 @@ def parts(tenant: str, job: str) -> str:
     return prefix(tenant, job) + "parts/"
 
 
-def part_pcm(tenant: str, job: str, n: int) -> str:
-    """The samples of a part: s16le, 16 kHz, mono."""
-    return f"{parts(tenant, job)}{n:05d}.pcm"
+def part_pcm(tenant: str, job: str, n: int, start: int, end: int) -> str:
+    """The samples of a part: s16le, 16 kHz, mono.
+
+    The range is in the name: two prepares that cut differently write different objects, and whichever `part_meta`
+    is there first says which of them counts.
+    """
+    return f"{parts(tenant, job)}{n:05d}-{start}-{end}.pcm"
 
 
 def part_meta(tenant: str, job: str, n: int) -> str:

@@ -7,7 +7,7 @@ and can be rebuilt; `outcome.json` is written once, and whoever writes it wins.
 from collections.abc import Callable, Collection
 
 from services.contracts import objects, subjects
-from services.contracts.events import Record
+from services.contracts.events import Counters, Record
 from services.contracts.jobs import Manifest, Outcome, State, Timings
 from services.contracts.parts import Part, Plan
 from services.runtime.blobs import Blobs
@@ -113,7 +113,13 @@ class Records:
                 outcome = Outcome.model_validate_json(found)
         await self._blobs.durable()
         await self.settle(outcome, tenant)
+        await self.drop_samples(tenant, outcome.job)
         return outcome
+
+    async def drop_samples(self, tenant: str, job: str) -> None:
+        """Remove the decoded samples of a job that has ended; they are many times its source and can be made again."""
+        found = [stat.key async for stat in self._blobs.list(objects.parts(tenant, job))]
+        await self._blobs.delete(key for key in found if key.endswith(".pcm"))
 
     async def settle(self, outcome: Outcome, tenant: str) -> None:
         """Bring the record up to an outcome that is in the store already."""
@@ -186,6 +192,12 @@ class Records:
             record = ended(record, outcome)
         await self.create(record)
         return await self.get(tenant, job)
+
+    async def restart(self, record: Record) -> Record:
+        """Take the seal off a job whose samples were lost, so that it is prepared again; its cuts stay binding."""
+        await self._blobs.delete([objects.plan(record.tenant, record.job)])
+        reset = {"sealed": False, "parts": 0, "audio": 0.0, "counters": Counters()}
+        return await self.change(record.tenant, record.job, lambda r: r.model_copy(update=reset))
 
     async def page(
         self, tenant: str, before: str | None, limit: int, states: Collection[State] | None = None

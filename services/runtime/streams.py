@@ -37,7 +37,14 @@ def stream_configs(replicas: int = 1) -> list[dict[str, Any]]:
             ],
             "republish": {"src": "results.>", "dest": f"{subjects.RELAY}.results.>"},
         },
-        base | {"name": subjects.DEAD, "subjects": [subjects.ALL_DEAD], "retention": "limits", "max_age": 90 * _DAY},
+        base
+        | {
+            "name": subjects.DEAD,
+            "subjects": [subjects.ALL_DEAD],
+            "retention": "limits",
+            "max_msgs_per_subject": 1,
+            "max_age": 90 * _DAY,
+        },
     ]
 
 

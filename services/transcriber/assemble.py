@@ -1,0 +1,191 @@
+"""Assembly: every part's words become the transcript, and the transcript the outcome.
+
+`assemble` is a pure function of `job.json`, `plan.json` and `words/*`: no clock, no host name, equal bytes whoever
+does it and however often.
+"""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Iterable, Sequence
+
+from services.contracts import objects, subjects
+from services.contracts.events import Record
+from services.contracts.jobs import Failure, Manifest, Outcome, State
+from services.contracts.parts import PartWords, PartWork, Plan
+from services.contracts.transcript import Coverage, Ranges, Segment, Span, Transcript
+from services.runtime.blobs import Blobs
+from services.runtime.bus import Bus
+from services.runtime.logs import get_logger
+from services.runtime.records import Records
+
+
+def merge(spans: Iterable[Span]) -> tuple[Span, ...]:
+    """Ranges sorted and joined where they touch or overlap; seconds, rounded to the millisecond."""
+    merged: list[list[float]] = []
+    for start, end in sorted((round(a, 3), round(b, 3)) for a, b in spans if b > a):
+        if merged and start <= merged[-1][1]:
+            merged[-1][1] = max(merged[-1][1], end)
+        else:
+            merged.append([start, end])
+    return tuple((start, end) for start, end in merged)
+
+
+def without(spans: Iterable[Span], taken: Sequence[Span]) -> tuple[Span, ...]:
+    """`spans` less what lies in `taken` (both merged and sorted)."""
+    left: list[Span] = []
+    for start, end in spans:
+        at = start
+        for a, b in taken:
+            if b <= at or a >= end:
+                continue
+            if a > at:
+                left.append((at, a))
+            at = max(at, b)
+        if at < end:
+            left.append((at, end))
+    return merge(left)
+
+
+def measure(spans: Iterable[Span]) -> Ranges:
+    """Ranges with their length."""
+    ranges = tuple(spans)
+    return Ranges(seconds=round(sum(b - a for a, b in ranges), 3), ranges=ranges)
+
+
+def stitch(parts: Sequence[PartWords]) -> tuple[Segment, ...]:
+    """The parts' segments in order; where two parts hold the same stretch, each word is taken from one of them.
+
+    Parts overlap only where no silence was found to cut at. The seam lies in the middle of the shared stretch, where
+    each part's words have the most context on both sides.
+    """
+    segments: list[Segment] = []
+    for part in parts:
+        for segment in part.segments:
+            last = segments[-1].end if segments else 0.0
+            if segment.start >= last:
+                segments.append(segment)
+            else:
+                seam = (segment.start + min(last, segment.end)) / 2
+                segments[-1:] = _cut(segments[-1], seam, after=False) + _cut(segment, seam, after=True)
+    return tuple(segments)
+
+
+def _cut(segment: Segment, seam: float, *, after: bool) -> list[Segment]:
+    """What of a segment lies after (or before) the seam: all, some or none of its words."""
+    kept = tuple(word for word in segment.words if ((word.start + word.end) / 2 >= seam) is after)
+    if len(kept) == len(segment.words):
+        return [segment]
+    if not kept:
+        return []
+    text = "".join(word.word for word in kept)
+    return [segment.model_copy(update={"words": kept, "text": text, "start": kept[0].start, "end": kept[-1].end})]
+
+
+def assemble(manifest: Manifest, plan: Plan, parts: Sequence[PartWords]) -> Transcript:
+    """The transcript of these parts, which must be all of the plan's, in order."""
+    segments = stitch(parts)
+    failed = merge(span for part in parts for span in part.failed)
+    transcribed = without(merge(span for part in parts for span in part.transcribed), failed)
+    non_speech = without([(0.0, round(plan.duration, 3))], merge([*transcribed, *failed]))
+    language = manifest.options.language or next((part.language for part in parts if part.language), None)
+    return Transcript(
+        job=manifest.job,
+        model=manifest.options.model,
+        task=manifest.options.task,
+        language=language,
+        language_probability=next((part.language_probability for part in parts if part.language_probability), None),
+        duration=round(plan.duration, 3),
+        text="".join(segment.text for segment in segments).strip(),
+        segments=segments,
+        coverage=Coverage(
+            decoded=round(plan.duration, 3),
+            transcribed=measure(transcribed).seconds,
+            non_speech=measure(non_speech),
+            failed=measure(failed),
+            suspect=measure(merge(span for part in parts for span in part.suspect)),
+            truncated=plan.truncated,
+        ),
+    )
+
+
+class Assembler:
+    """Ends jobs: with a transcript, or with a failure."""
+
+    def __init__(self, bus: Bus, blobs: Blobs, records: Records) -> None:
+        self._bus = bus
+        self._blobs = blobs
+        self._records = records
+
+    async def complete(self, record: Record) -> None:
+        """Assemble a job that is sealed and whose every part is done. Repeating it is harmless.
+
+        Words that are missing although their bit is set (a power cut can take what had no barrier) undo their part,
+        which is then done again, whatever the record says.
+        """
+        tenant, job = record.tenant, record.job
+        manifest = await self._records.manifest(tenant, job)
+        sealed = await self._blobs.get(objects.plan(tenant, job))
+        if manifest is None or sealed is None:
+            return  # erased meanwhile; the outcome says so
+        plan = Plan.model_validate_json(sealed)
+        found = await asyncio.gather(*(self._blobs.get(objects.words(tenant, job, n)) for n in range(plan.parts)))
+        missing = [n for n, data in enumerate(found) if data is None]
+        if missing:
+            await self._undo(record, manifest, missing)
+            return
+        parts = [PartWords.model_validate_json(data) for data in found if data is not None]
+        transcript = assemble(manifest, plan, parts)
+        data = transcript.encode()
+        key = objects.transcript(tenant, job)
+        if not await self._blobs.put_once(key, data):
+            data = await self._blobs.get(key) or data
+        # The outcome names the transcript: it must not reach the disk before the transcript does.
+        await self._blobs.durable()
+        current = await self._records.get(tenant, job) or record
+        outcome = Outcome(
+            job=job,
+            state=State.COMPLETED,
+            sha256=hashlib.sha256(data).hexdigest(),
+            seconds=plan.duration,
+            duration=plan.duration,
+            language=transcript.language,
+            timings=current.timings.model_copy(update={"finished": time.time()}),
+        )
+        await self._records.finish(outcome, tenant)
+
+    async def _undo(self, record: Record, manifest: Manifest, missing: list[int]) -> None:
+        get_logger().error("words are missing; their parts are done again", job=record.job, count=len(missing))
+        metas = await self._records.parts(record.tenant, record.job)
+        lost = sum(1 << n for n in missing)
+
+        def change(current: Record) -> Record:
+            done = current.bits & ~lost
+            seconds = sum(meta.seconds for n, meta in metas.items() if done >> n & 1)
+            return current.model_copy(update={"done": format(done, "x"), "audio_done": seconds})
+
+        await self._records.change(record.tenant, record.job, change)
+        for n in missing:
+            work = PartWork(
+                job=record.job,
+                tenant=record.tenant,
+                n=n,
+                seconds=metas[n].seconds if n in metas else 1.0,
+                options=manifest.options,
+                language=record.language,
+            )
+            await self._bus.offer(subjects.part(record.lane, record.tenant, record.job, n), work)
+
+    async def fail(self, record: Record, failure: Failure, *, ours: bool) -> None:
+        """End a job with a failure. Those that are our fault are kept for the operator, and cost nobody anything."""
+        outcome = Outcome(
+            job=record.job,
+            state=State.FAILED,
+            failure=failure,
+            seconds=0.0,
+            duration=record.duration or None,
+            timings=record.timings.model_copy(update={"finished": time.time()}),
+        )
+        settled = await self._records.finish(outcome, record.tenant)
+        if ours and settled.state is State.FAILED:
+            await self._bus.publish(subjects.dead(record.tenant, record.job), settled)

@@ -1,0 +1,95 @@
+"""Units of work in hand: kept alive on the bus while work goes on, acknowledged after it, given back if it cannot."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from nats.aio.msg import Msg
+
+from services.contracts import subjects
+from services.runtime.bus import Bus
+from services.runtime.jsapi import AWAY, Unavailable
+from services.runtime.logs import get_logger
+from services.runtime.puller import ACK_WAIT, Puller, Unit
+
+AWAY_DELAY = 2.0
+"""Seconds after which a unit is tried again that the bus or the store interrupted."""
+CRASH_DELAY = 0.5
+"""Seconds after which a unit is tried again on which a child died."""
+
+
+class ChildDied(Exception):  # noqa: N818 - what happened, to a process
+    """A decoder or an engine died on this unit; it is counted already, and the unit is to be tried again."""
+
+
+class Hands:
+    """The units of one puller that this process works on."""
+
+    def __init__(self, bus: Bus, puller: Puller) -> None:
+        self._bus = bus
+        self._puller = puller
+        self._working: dict[asyncio.Task[None], str] = {}
+        self._log = get_logger()
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[None]:
+        """Hear of cancelled jobs at once; the outcome in the store is the truth, this saves the engine's time."""
+
+        async def on_cancel(message: Msg) -> None:
+            job = message.subject.rsplit(".", 1)[-1]
+            for task, working_on in self._working.items():
+                if working_on == job:
+                    task.cancel(subjects.CANCEL)
+
+        subscription = await self._bus.nc.subscribe(f"{subjects.CANCEL}.>", cb=on_cancel)
+        try:
+            yield
+        finally:
+            await subscription.unsubscribe()
+
+    async def work(self, unit: Unit, job: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Do `work` for this unit, and settle the unit whatever comes of it."""
+        task: asyncio.Task[None] = asyncio.create_task(_run(work), name=f"work {job}")
+        beat = asyncio.create_task(self._heartbeat(unit), name=f"heartbeat {job}")
+        self._working[task] = job
+        try:
+            await task
+        except asyncio.CancelledError:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            mine = asyncio.current_task()
+            if mine is not None and mine.cancelling():
+                # This process is going down; another engine, or the next run of this one, takes the unit at once.
+                await self._puller.give_back(unit)
+                raise
+            await self._puller.done(unit)
+        except (Unavailable, *AWAY) as error:
+            self._log.warning("interrupted; trying again", job=job, reason=str(error)[:100])
+            await self._settle(unit, AWAY_DELAY)
+        except ChildDied:
+            await self._settle(unit, CRASH_DELAY)
+        else:
+            await self._puller.done(unit)
+        finally:
+            del self._working[task]
+            beat.cancel()
+            await asyncio.gather(beat, return_exceptions=True)
+
+    async def _settle(self, unit: Unit, delay: float) -> None:
+        try:
+            await self._puller.give_back(unit, delay)
+        except AWAY:
+            return  # it comes back by itself after ACK_WAIT
+
+    async def _heartbeat(self, unit: Unit) -> None:
+        """Work has budgets of its own (the decoder's, the engine's), so as long as it runs it advances."""
+        while True:
+            await asyncio.sleep(ACK_WAIT / 3)
+            try:
+                await self._puller.progress(unit)
+            except AWAY:
+                continue
+
+
+async def _run(work: Callable[[], Awaitable[None]]) -> None:
+    await work()

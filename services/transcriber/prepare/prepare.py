@@ -1,0 +1,209 @@
+"""Prepare: a job becomes parts. Fetch, decode in the sandbox, cut at silences, publish each part as it is cut, seal.
+
+Every step may be repeated: what an earlier prepare cut is binding, objects are written once, a part that is queued or
+in hand is not queued again, and the seal is one compare-and-set.
+"""
+
+import hashlib
+from collections.abc import Callable
+
+from services.contracts import auth, objects, subjects
+from services.contracts.errors import Code
+from services.contracts.events import Record
+from services.contracts.jobs import Failure, Manifest, State
+from services.contracts.parts import SAMPLE_RATE, JobWork, Part, PartWork, Plan
+from services.runtime.blobs import Blobs
+from services.runtime.bus import Bus
+from services.runtime.logs import get_logger
+from services.runtime.records import JobGone, Records
+from services.transcriber import attempts
+from services.transcriber.assemble import Assembler
+from services.transcriber.prepare.cut import Cut, Cutter
+from services.transcriber.prepare.media import DecoderDied, MediaError, MediaInfo
+from services.transcriber.prepare.sandbox import Sandbox
+from services.transcriber.prepare.scratch import Scratch
+
+
+class Diverged(Exception):  # noqa: N818 - what happened, not a fault
+    """Another prepare of the same job has cut this part elsewhere: its cut is binding, so we begin again with it."""
+
+
+class OverQuota(Exception):  # noqa: N818
+    """The tenant's seconds are used up: nothing more is published."""
+
+    def __init__(self, detail: str | None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class Ended(Exception):  # noqa: N818
+    """The job was cancelled or ended meanwhile."""
+
+
+class Preparer:
+    """Prepares one job at a time per call; holds nothing between calls."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        blobs: Blobs,
+        records: Records,
+        assembler: Assembler,
+        sandbox: Sandbox,
+        scratch: Scratch,
+        cutter: Callable[[bool, tuple[tuple[int, int, int], ...]], Cutter],
+        *,
+        max_crashes: int,
+        max_starts: int,
+    ) -> None:
+        self._bus = bus
+        self._blobs = blobs
+        self._records = records
+        self._assembler = assembler
+        self._sandbox = sandbox
+        self._scratch = scratch
+        self._cutter = cutter
+        self._max_crashes = max_crashes
+        self._max_starts = max_starts
+
+    async def prepare(self, work: JobWork) -> None:
+        """Bring a job as far as its parts are published and sealed; returns when its message may be acknowledged.
+
+        Raises `Unavailable` when the bus, the store or keys are away: the unit is given back, and nothing counted.
+        """
+        tenant, job = work.tenant, work.job
+        try:
+            record = await self._records.change(tenant, job, self._begin)
+        except JobGone:
+            return
+        if record.state.terminal:
+            return
+        failure = attempts.verdict(record, attempts.PREPARE, max_crashes=self._max_crashes, max_starts=self._max_starts)
+        if failure is not None:
+            await self._assembler.fail(record, failure, ours=True)
+            return
+        if record.complete:
+            await self._assembler.complete(record)
+            return
+        try:
+            await self._cut_and_seal(record)
+        except MediaError as error:
+            await self._assembler.fail(record, Failure(code=error.code, message=str(error)), ours=False)
+        except OverQuota as error:
+            message = error.detail or "The quota is used up."
+            await self._assembler.fail(record, Failure(code=Code.QUOTA, message=message, retryable=True), ours=False)
+        except DecoderDied:
+            get_logger().warning("a decoder died", job=job)
+            await self._records.change(tenant, job, lambda r: attempts.crashed(r, attempts.PREPARE))
+            raise
+        except Ended:
+            return
+
+    def _begin(self, record: Record) -> Record:
+        return attempts.begun(record, attempts.PREPARE, State.PREPARING)
+
+    async def _cut_and_seal(self, record: Record) -> None:
+        tenant, job = record.tenant, record.job
+        manifest = await self._records.manifest(tenant, job)
+        if manifest is None:
+            raise Ended
+        plan = await self._blobs.get(objects.plan(tenant, job))
+        while plan is None:
+            bound = await self._records.parts(tenant, job)
+            try:
+                plan = await self._cut(record, manifest, bound)
+            except Diverged:
+                get_logger().info("another prepare was faster; going on with its cuts", job=job)
+                continue
+            break
+        else:
+            await self._offer_again(record, manifest)
+        sealed = Plan.model_validate_json(plan)
+        if not await self._blobs.put_once(objects.plan(tenant, job), plan):
+            sealed = Plan.model_validate_json(await self._blobs.get(objects.plan(tenant, job)) or plan)
+        parts = {} if sealed.parts == record.parts else await self._records.parts(tenant, job)
+        record = await self._records.change(tenant, job, lambda r: self._sealed(r, sealed, parts))
+        if record.complete and not record.state.terminal:
+            await self._assembler.complete(record)
+
+    @staticmethod
+    def _sealed(record: Record, plan: Plan, parts: dict[int, Part]) -> Record:
+        audio = sum(part.seconds for part in parts.values()) if parts else record.audio
+        update = {"parts": plan.parts, "sealed": True, "duration": plan.duration, "audio": audio}
+        return attempts.ended_well(record.model_copy(update=update), attempts.PREPARE)
+
+    async def _cut(self, record: Record, manifest: Manifest, bound: dict[int, Part]) -> bytes:
+        """Decode the whole source; each cut becomes a part. Returns the plan's bytes."""
+        tenant, job = record.tenant, record.job
+        ranges = tuple((bound[n].start, bound[n].end, bound[n].overlap) for n in sorted(bound))
+        cutter = self._cutter(manifest.options.vad, ranges)
+        source = self._blobs.read(objects.source(tenant, job))
+        count = 0
+        async with self._scratch.filled(source, manifest.size) as fd:
+            decoding = self._sandbox.decode(fd)
+            async with decoding:
+                async for block in decoding:
+                    for cut in cutter.feed(block):
+                        await self._part(record, manifest, count, cut, bound.get(count))
+                        count += 1
+                info: MediaInfo = decoding.info
+        for cut in cutter.close():
+            await self._part(record, manifest, count, cut, bound.get(count))
+            count += 1
+        duration = info.decoded_samples / SAMPLE_RATE
+        await self._reserve(record, duration)
+        plan = Plan(parts=count, duration=duration, truncated=info.truncated, vad=manifest.options.vad)
+        return plan.encode()
+
+    async def _part(self, record: Record, manifest: Manifest, n: int, cut: Cut, bound: Part | None) -> None:
+        """Store a part, publish it, note it in the record. The samples go first: whoever reads the meta finds them."""
+        tenant, job = record.tenant, record.job
+        await self._reserve(record, cut.end / SAMPLE_RATE)
+        part = bound or Part(
+            n=n,
+            start=cut.start,
+            end=cut.end,
+            overlap=cut.overlap,
+            sha256=hashlib.sha256(cut.pcm).hexdigest(),
+            speech=cut.speech,
+        )
+        # Also for a bound part: a power cut may have taken samples that were put without a barrier.
+        await self._blobs.put_once(objects.part_pcm(tenant, job, n, part.start, part.end), cut.pcm)
+        if bound is None and not await self._blobs.put_once(objects.part_meta(tenant, job, n), part.encode()):
+            found = await self._blobs.get(objects.part_meta(tenant, job, n))
+            if found is not None and Part.model_validate_json(found) != part:
+                raise Diverged
+        await self._offer(record, manifest, part)
+
+        def known(current: Record) -> Record | None:
+            if n < current.parts:
+                return None
+            update = {"parts": n + 1, "audio": current.audio + part.seconds, "duration": part.end / SAMPLE_RATE}
+            return current.model_copy(update=update)
+
+        if (await self._records.change(tenant, job, known)).state.terminal:
+            raise Ended
+
+    async def _offer(self, record: Record, manifest: Manifest, part: Part) -> None:
+        if record.bits >> part.n & 1:
+            return
+        work = PartWork(
+            job=record.job,
+            tenant=record.tenant,
+            n=part.n,
+            seconds=part.seconds,
+            options=manifest.options,
+            language=record.language,
+        )
+        await self._bus.offer(subjects.part(record.lane, record.tenant, record.job, part.n), work)
+
+    async def _offer_again(self, record: Record, manifest: Manifest) -> None:
+        """A job that was sealed before, and whose parts may have been lost with the bus."""
+        for part in (await self._records.parts(record.tenant, record.job)).values():
+            await self._offer(record, manifest, part)
+
+    async def _reserve(self, record: Record, seconds: float) -> None:
+        ask = auth.Reserve(tenant=record.tenant, job=record.job, seconds=seconds)
+        granted = await self._bus.request(subjects.KEYS_RESERVE, ask, auth.Granted)
+        if not granted.ok:
+            raise OverQuota(granted.detail)

@@ -1,0 +1,39 @@
+"""The engine's measured rate: audio seconds per second, over the last minutes of work."""
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+WINDOW = 300.0
+"""Seconds of work that the measurement looks back on."""
+
+
+class Rate:
+    """Counts audio done and time busy. `assumed` is what we expect before anything was measured."""
+
+    def __init__(self, slots: int, assumed: float = 8.0) -> None:
+        self._slots = slots
+        self._assumed = assumed
+        self._done: deque[tuple[float, float, float]] = deque()
+
+    @contextmanager
+    def measuring(self, seconds: float) -> Iterator[None]:
+        """Count a batch of `seconds` of audio, if it succeeds."""
+        began = time.monotonic()
+        yield
+        now = time.monotonic()
+        self._done.append((now, seconds, now - began))
+        while self._done and self._done[0][0] < now - WINDOW:
+            self._done.popleft()
+
+    @property
+    def measured(self) -> float | None:
+        """Audio seconds per second of the whole engine with all slots busy; None before any work."""
+        return self.per_slot * self._slots if self._done else None
+
+    @property
+    def per_slot(self) -> float:
+        """Audio seconds per second of one slot: long enough batches only, short ones measure overhead."""
+        busy = sum(took for _, _, took in self._done)
+        return max(0.1, sum(audio for _, audio, _ in self._done) / busy) if busy else self._assumed

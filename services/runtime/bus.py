@@ -90,6 +90,13 @@ class Bus:
         """Whether this unit has a message, queued or in hand."""
         return bool(await self.counts(stream, subject))
 
+    async def epoch(self, stream: str) -> str:
+        """When this stream was made: sequence numbers mean nothing beyond one epoch."""
+        answer = await api(self.nc, f"$JS.API.STREAM.INFO.{stream}")
+        if "error" in answer:
+            raise Unavailable(f"stream {stream}")
+        return str(answer["created"])
+
     async def ack(self, reply: str, kind: str) -> None:
         """Acknowledge and wait until the server has it; an ack that is lost is a redelivery, never an error."""
         self._fail.hit("ack", kind, "before")

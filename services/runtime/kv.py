@@ -3,6 +3,7 @@
 nats-py's own class cannot set a time to live on an update and raises where a key has merely expired; three headers do.
 """
 
+import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -17,6 +18,9 @@ from services.runtime.jsapi import AWAY, Unavailable, subject_counts
 
 WRONG_LAST_SEQUENCE = (10071, 10164)
 """JetStream's error codes for a compare-and-set that another writer won."""
+
+BATCH = 500
+"""Keys that one batch read asks for."""
 
 
 class Conflict(Exception):  # noqa: N818 - the word of the trade
@@ -79,6 +83,30 @@ class Kv:
         pattern = subjects.kv(self._bucket, f"{prefix}.>" if prefix else ">")
         for subject in await subject_counts(self._nc, f"KV_{self._bucket}", pattern):
             yield subject.removeprefix(root)
+
+    async def since(self, revision: int) -> AsyncIterator[tuple[str, Entry]]:
+        """Every key that was written after `revision`, as it is now, the oldest change first; b"" if it was deleted.
+
+        Reads in batches by direct get and leaves no consumer behind. Raises `Unavailable`.
+        """
+        root = subjects.kv(self._bucket, "")
+        inbox = self._nc.new_inbox()
+        try:
+            replies = await self._nc.subscribe(inbox)
+            try:
+                while True:
+                    batch = {"seq": revision + 1, "next_by_subj": f"{root}>", "batch": BATCH}
+                    subject = f"$JS.API.DIRECT.GET.KV_{self._bucket}"
+                    await self._nc.publish(subject, json.dumps(batch).encode(), reply=inbox)
+                    while "Status" not in (headers := (reply := await replies.next_msg(5)).headers or {}):
+                        revision = int(headers["Nats-Sequence"])
+                        yield headers["Nats-Subject"].removeprefix(root), Entry(reply.data, revision)
+                    if headers.get("Nats-Num-Pending", "0") == "0":
+                        return
+            finally:
+                await replies.unsubscribe()
+        except AWAY as error:
+            raise Unavailable("bus") from error
 
     async def _marker(self, key: str) -> int | None:
         """Revision of a key's deletion marker; None when the key is there, or was never there."""

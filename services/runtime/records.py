@@ -4,10 +4,11 @@ Object storage is the record of truth. The record in the key-value bucket is the
 and can be rebuilt; `outcome.json` is written once, and whoever writes it wins.
 """
 
+import time
 from collections.abc import Callable, Collection
 
 from services.contracts import objects, subjects
-from services.contracts.events import Counters, Record
+from services.contracts.events import Record
 from services.contracts.jobs import Manifest, Outcome, State, Timings
 from services.contracts.parts import Part, Plan
 from services.runtime.blobs import Blobs
@@ -15,6 +16,9 @@ from services.runtime.bus import Bus
 from services.runtime.kv import Conflict
 
 Change = Callable[[Record], Record | None]
+
+RETENTION = 30 * 86_400.0
+"""Seconds for which a job that ended keeps its record; after that it is read from its objects."""
 
 
 class JobGone(Exception):  # noqa: N818 - a state, not a fault
@@ -60,9 +64,14 @@ class Records:
         self._blobs = blobs
 
     async def create(self, record: Record) -> bool:
-        """Write a record that is not there; False when it is there already."""
+        """Write a record that is not there; False when it is, or when its job ended longer ago than records are kept."""
+        left = None
+        if record.state.terminal:
+            left = RETENTION - (time.time() - (record.timings.finished or record.timings.accepted))
+            if left <= 0:
+                return False
         try:
-            await self._kv.create(subjects.record(record.tenant, record.job), record.encode())
+            await self._kv.create(subjects.record(record.tenant, record.job), record.encode(), left)
         except Conflict:
             return False
         return True
@@ -88,8 +97,11 @@ class Records:
         while True:
             entry = await self._kv.get(key)
             if entry is None:
-                if await self.rebuild(tenant, job) is None:
+                rebuilt = await self.rebuild(tenant, job)
+                if rebuilt is None:
                     raise JobGone(job)
+                if rebuilt.state.terminal:
+                    return rebuilt
                 continue
             record = Record.model_validate_json(entry.value)
             changed = None if record.state.terminal else change(record)
@@ -126,17 +138,18 @@ class Records:
         key = subjects.record(tenant, outcome.job)
         while True:
             entry = await self._kv.get(key)
-            if entry is None:
-                if await self.rebuild(tenant, outcome.job) is None:
-                    return
-                continue
-            record = Record.model_validate_json(entry.value)
+            record = Record.model_validate_json(entry.value) if entry else await self.view(tenant, outcome.job)
+            if record is None:
+                return
             changed = ended(record, outcome)
             # Erasure alone may follow a terminal state.
-            if changed == record or (record.state.terminal and outcome.state != State.ERASED):
+            if entry and (changed == record or (record.state.terminal and outcome.state != State.ERASED)):
                 return
             try:
-                await self._kv.update(key, changed.encode(), entry.revision)
+                if entry is None:
+                    await self._kv.create(key, changed.encode(), RETENTION)
+                else:
+                    await self._kv.update(key, changed.encode(), entry.revision, RETENTION)
             except Conflict:
                 continue
             return
@@ -167,6 +180,14 @@ class Records:
 
     async def rebuild(self, tenant: str, job: str) -> Record | None:
         """Make the record again from the objects, if it is missing; None when there is no such job."""
+        record = await self.view(tenant, job)
+        if record is None:
+            return None
+        await self.create(record)
+        return await self.get(tenant, job) or record
+
+    async def view(self, tenant: str, job: str) -> Record | None:
+        """The record as the objects tell it, without writing it; None when there is no such job."""
         outcome = await self.outcome(tenant, job)
         manifest = await self.manifest(tenant, job)
         if manifest is None:
@@ -188,16 +209,14 @@ class Records:
                 "audio_done": sum(parts[n].seconds for n in heard),
             }
         )
-        if outcome is not None:
-            record = ended(record, outcome)
-        await self.create(record)
-        return await self.get(tenant, job)
+        return ended(record, outcome) if outcome is not None else record
 
-    async def restart(self, record: Record) -> Record:
+    async def unseal(self, tenant: str, job: str) -> Record:
         """Take the seal off a job whose samples were lost, so that it is prepared again; its cuts stay binding."""
-        await self._blobs.delete([objects.plan(record.tenant, record.job)])
-        reset = {"sealed": False, "parts": 0, "audio": 0.0, "counters": Counters()}
-        return await self.change(record.tenant, record.job, lambda r: r.model_copy(update=reset))
+        await self._blobs.delete([objects.plan(tenant, job)])
+        await self.drop_samples(tenant, job)
+        reset = {"sealed": False, "parts": 0, "audio": 0.0}
+        return await self.change(tenant, job, lambda r: r.model_copy(update=reset))
 
     async def page(
         self, tenant: str, before: str | None, limit: int, states: Collection[State] | None = None

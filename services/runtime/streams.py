@@ -13,7 +13,8 @@ def stream_configs(replicas: int = 1) -> list[dict[str, Any]]:
     return [
         base | _work(subjects.JOBS, subjects.ALL_JOBS),
         base | _work(subjects.PARTS, subjects.ALL_PARTS),
-        base | _bucket(subjects.RECORDS),
+        # A record whose job has ended is written with a time to live; its event stays as long as RESULTS keeps it.
+        base | _bucket(subjects.RECORDS) | {"allow_msg_ttl": True},
         base | _bucket(subjects.CLAIMS) | {"allow_msg_ttl": True},
         base | _bucket(subjects.ENGINES) | {"max_age": 15 * 1_000_000_000, "storage": "memory"},
         base

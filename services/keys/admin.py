@@ -1,0 +1,188 @@
+"""The operator's commands: `python -m services.keys.admin …`, beside the running service or without it."""
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import nats
+import typer
+from sqlalchemy.engine import make_url
+
+from services.contracts import subjects
+from services.contracts.auth import DEFAULT_SCOPES, KeyRef, Revoked, Scope
+from services.contracts.errors import Problem
+from services.keys.operator import OldUser, Operator
+from services.keys.service import KeyService
+from services.keys.settings import DAY, HOUR, KeysSettings
+from services.keys.store import Store, open_store
+from services.runtime.jsapi import AWAY
+from services.runtime.metrics import Metrics
+
+T = TypeVar("T")
+commands = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+
+
+class Desk:
+    """What a command works with."""
+
+    def __init__(self, settings: KeysSettings, store: Store) -> None:
+        issued = Metrics().counter("keys_issued", "API keys made", ["how"])
+        self.settings = settings
+        self.peppers = settings.peppers
+        self.operator = Operator(store, self.peppers, settings)
+        self.keys = KeyService(store, self.peppers, settings, self._announce, issued)
+
+    async def _announce(self, key_id: str) -> None:
+        """Tell the service if it runs; where it does not, nobody remembers the key for more than seconds."""
+        login = {"user": self.settings.nats_user, "password": self.settings.nats_password.get_secret_value()}
+        login |= {"inbox_prefix": subjects.inbox(self.settings.nats_user)} if self.settings.nats_user else {}
+        try:
+            nc = await nats.connect(
+                self.settings.nats_url, **login, allow_reconnect=False, connect_timeout=2, error_cb=_quiet
+            )
+            await nc.publish(subjects.KEYS_REVOKED, Revoked(key_id=key_id).encode())
+            await nc.drain()
+        except AWAY:
+            typer.echo(
+                "The bus is not there: who verified the key just now may take it for some seconds more.", err=True
+            )
+
+
+async def _quiet(_: Exception) -> None:
+    """Whatever goes wrong is raised as well."""
+
+
+@asynccontextmanager
+async def _desk() -> AsyncIterator[Desk]:
+    settings = KeysSettings()
+    async with open_store(settings.keys_database_url) as store:
+        yield Desk(settings, store)
+
+
+def _do(work: Callable[[Desk], Awaitable[T]]) -> T:
+    async def main() -> T:
+        async with _desk() as desk:
+            return await work(desk)
+
+    try:
+        return asyncio.run(main())
+    except Problem as problem:
+        typer.echo(f"{problem.kind.title}. {problem.detail or problem.kind.remedy}", err=True)
+        raise typer.Exit(1) from None
+
+
+def _day(moment: float | None) -> str:
+    return "-" if moment is None else datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%MZ")
+
+
+@commands.command("import")
+def take_over(users_db: Annotated[Path, typer.Argument(exists=True, dir_okay=False)]) -> None:
+    """Take over the keys of the old service from its users.db. May be repeated."""
+    with contextlib.closing(sqlite3.connect(f"{users_db.absolute().as_uri()}?mode=ro", uri=True)) as old:
+        try:
+            rows = old.execute("SELECT username, api_key FROM users ORDER BY id").fetchall()
+        except sqlite3.DatabaseError as error:
+            typer.echo(f"{users_db} is not a users.db of the old service: {error}.", err=True)
+            raise typer.Exit(1) from None
+    users = [OldUser(str(username or ""), str(api_key or "")) for username, api_key in rows]
+    new, known, unusable = _do(lambda desk: desk.operator.take_over(users))
+    typer.echo(f"{new} taken over, {known} known already, {unusable} unusable")
+
+
+@commands.command("list")
+def list_keys(tenant: Annotated[str | None, typer.Option(help="only this tenant's")] = None) -> None:
+    """Every key: id, tenant, user, scopes, made, last used, expiry, state."""
+
+    async def work(desk: Desk) -> None:
+        now = datetime.now(UTC).timestamp()
+        for owner, key in await desk.operator.keys(tenant):
+            state = "revoked" if key.revoked else "expired" if not key.live(now) else "works"
+            if key.live(now) and key.deprecated:
+                state = "rotated"
+            if key.pepper != desk.peppers.current.version:
+                state += ", previous pepper" if key.pepper in desk.peppers.versions else ", pepper lost"
+            times = (_day(key.created), _day(key.last_used), _day(key.expires))
+            typer.echo("\t".join((key.id, owner.id, owner.username, key.scopes.replace(" ", ","), *times, state)))
+
+    _do(work)
+
+
+@commands.command()
+def create(
+    username: Annotated[str, typer.Option(help="label of the new tenant")],
+    scopes: Annotated[str | None, typer.Option(help="comma-separated; the usual ones by default")] = None,
+    admin: Annotated[bool, typer.Option("--admin", help="the scope admin as well")] = False,
+    days: Annotated[float | None, typer.Option(help="until it expires; 0 = never")] = None,
+) -> None:
+    """Make a tenant with a key, whatever the sign-up mode. The key is shown this once."""
+    try:
+        wanted = [Scope(word.strip()) for word in scopes.split(",")] if scopes else list(DEFAULT_SCOPES)
+    except ValueError:
+        raise typer.BadParameter("Scopes are " + ", ".join(scope.value for scope in Scope) + ".") from None
+    wanted += [Scope.ADMIN] if admin else []
+
+    async def work(desk: Desk) -> None:
+        lifetime = desk.settings.key_lifetime if days is None else days * DAY or None
+        made = await desk.operator.create(username, wanted, lifetime)
+        typer.echo(f"api_key\t{made.api_key}\nkey_id\t{made.key_id}\ntenant\t{made.tenant}")
+        typer.echo(f"scopes\t{','.join(made.scopes)}\nexpires\t{_day(made.expires)}")
+
+    _do(work)
+
+
+@commands.command()
+def revoke(key_id: str) -> None:
+    """End a key at once, in the running service too."""
+
+    async def work(desk: Desk) -> None:
+        await desk.keys.revoke(KeyRef(tenant=await desk.operator.tenant_of(key_id), key_id=key_id))
+        typer.echo(f"{key_id} revoked")
+
+    _do(work)
+
+
+@commands.command()
+def quota(
+    tenant: str,
+    hours: Annotated[float | None, typer.Option(min=0, help="of audio a day")] = None,
+    jobs: Annotated[int | None, typer.Option(min=0, help="unfinished at once")] = None,
+    stored: Annotated[int | None, typer.Option("--bytes", min=0, help="of stored recordings")] = None,
+) -> None:
+    """Grant a tenant something else than the starter quota."""
+    seconds = None if hours is None else hours * HOUR
+    _do(lambda desk: desk.operator.set_quota(tenant, seconds, jobs, stored))
+    typer.echo(f"{tenant} granted")
+
+
+@commands.command()
+def invite(uses: Annotated[int, typer.Option(min=1, help="sign-ups that it is good for")] = 1) -> None:
+    """Make an invitation for `DESIFRE_SIGNUP=invite`. It is shown this once."""
+    typer.echo(_do(lambda desk: desk.operator.invite(uses)))
+
+
+@commands.command()
+def backup(target: Annotated[Path, typer.Argument(help="a file that is not there yet")]) -> None:
+    """Copy the database (SQLite) as of one moment, while the service runs. Keep the pepper elsewhere."""
+    source = make_url(KeysSettings().keys_database_url)
+    if source.get_backend_name() != "sqlite" or not source.database:
+        typer.echo("This database has its own tools for that: use pg_dump.", err=True)
+        raise typer.Exit(1)
+    if target.exists():
+        typer.echo(f"{target} is there already.", err=True)
+        raise typer.Exit(1)
+    with (
+        contextlib.closing(sqlite3.connect(source.database)) as live,
+        contextlib.closing(sqlite3.connect(target)) as copy,
+    ):
+        live.backup(copy)
+    target.chmod(0o600)
+    typer.echo(f"copied to {target}")
+
+
+if __name__ == "__main__":
+    commands()

@@ -1,0 +1,92 @@
+"""The composition root of keys."""
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from services.contracts import subjects
+from services.contracts.auth import Admit, CreateKey, KeyRef, Reserve, Revoked, UsageRequest, Verify
+from services.contracts.jobs import Frozen
+from services.keys.ledger import Ledger
+from services.keys.operator import Operator
+from services.keys.service import KeyService
+from services.keys.settings import KeysSettings
+from services.keys.settle import Settler
+from services.keys.store import open_store
+from services.keys.tokens import Peppers
+from services.keys.verify import Verifier
+from services.runtime.bus import Handler, connect_bus
+from services.runtime.health import Health, ops_server
+from services.runtime.lifecycle import Life, Tasks
+from services.runtime.logs import get_logger
+from services.runtime.metrics import Metrics
+
+LATENCY = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
+
+
+class LostPepper(Exception):  # noqa: N818 - it names what happened
+    """Every key in the database was made under a pepper that this process was not given."""
+
+
+@asynccontextmanager
+async def app(settings: KeysSettings, life: Life) -> AsyncIterator[None]:
+    """Ready when entered: database migrated, handlers answering, settlement running. Drained when left."""
+    metrics, health = Metrics(), Health()
+    verdicts = metrics.counter("keys_verifications", "Verifications of API keys", ["verdict"])
+    issued = metrics.counter("keys_issued", "API keys made", ["how"])
+    latency = metrics.histogram("keys_request_seconds", "Time to answer a request", ["operation"], LATENCY)
+    peppers = settings.peppers
+
+    async with open_store(settings.keys_database_url) as store, connect_bus(settings) as bus:
+        await _check_peppers(Operator(store, peppers, settings), peppers)
+        await bus.ensure_streams()
+
+        async def announce(key_id: str) -> None:
+            await bus.nc.publish(subjects.KEYS_REVOKED, Revoked(key_id=key_id).encode())
+
+        keys = KeyService(store, peppers, settings, announce, issued)
+        verifier = Verifier(store, peppers, verdicts)
+        ledger = Ledger(store, settings.starter_quota)
+
+        def timed(operation: str, handler: Handler) -> Handler:
+            clock = latency.labels(operation)
+
+            async def answer(ask: Frozen) -> Frozen:
+                begun = time.perf_counter()
+                try:
+                    return await handler(ask)
+                finally:
+                    clock.observe(time.perf_counter() - begun)
+
+            return answer
+
+        handlers: dict[str, tuple[type[Frozen], Handler]] = {
+            subjects.KEYS_VERIFY: (Verify, timed("verify", verifier.verify)),
+            subjects.KEYS_CREATE: (CreateKey, timed("create", keys.create)),
+            subjects.KEYS_LIST: (KeyRef, timed("list", keys.list_keys)),
+            subjects.KEYS_ROTATE: (KeyRef, timed("rotate", keys.rotate)),
+            subjects.KEYS_REVOKE: (KeyRef, timed("revoke", keys.revoke)),
+            subjects.KEYS_USAGE: (UsageRequest, timed("usage", ledger.usage)),
+            subjects.KEYS_ADMIT: (Admit, timed("admit", ledger.admit)),
+            subjects.KEYS_RESERVE: (Reserve, timed("reserve", ledger.reserve)),
+        }
+        health.add("database", store.ping)
+        health.add("bus", bus.ping)
+        try:
+            async with Tasks(life.died) as tasks, bus.serve(subjects.KEYS_SERVICE, handlers):
+                tasks.start(verifier.run(), name="last-used")
+                tasks.start(Settler(bus, ledger).run(), name="settle")
+                async with ops_server(settings.ops_port, health, metrics):
+                    yield
+        finally:
+            await verifier.flush()
+
+
+async def _check_peppers(operator: Operator, peppers: Peppers) -> None:
+    """A wrong pepper would refuse every caller without a word in the logs: better not to start at all."""
+    found = await operator.by_pepper()
+    lost = sum(count for version, count in found.items() if version not in peppers.versions)
+    if lost and lost == sum(found.values()):
+        raise LostPepper("the keys in the database were made under another pepper than DESIFRE_KEYS_PEPPER")
+    if lost:
+        get_logger().error("keys under a pepper that is not known", count=lost)

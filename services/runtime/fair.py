@@ -17,6 +17,8 @@ from services.contracts.jobs import Lane
 LANES = tuple(Lane)
 WINDOW = 8
 """Of so many consecutive pulls, at least one goes to each lower lane that has work."""
+REMEMBERED = 10_000
+"""Tenants of a lane whose clocks are kept; a forgotten one starts at the lane's present time, like a newcomer."""
 Key = tuple[Lane, str]
 
 
@@ -45,9 +47,8 @@ class Turns:
         """This tenant's queue in this lane was found empty."""
         state = self._lanes[lane]
         state.busy.discard(tenant)
-        if not state.busy:
-            # Nobody waits: the clocks say nothing any more, and must not grow with every tenant that ever came.
-            state.clocks = {name: clock for name, clock in state.clocks.items() if clock > state.now}
+        if len(state.clocks) > REMEMBERED:
+            state.clocks = {name: state.clocks[name] for name in state.busy}
 
     def busy(self) -> list[Key]:
         """Who may have work."""

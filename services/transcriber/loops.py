@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+from collections.abc import Callable
 
 from services.contracts import subjects
 from services.contracts.jobs import Lane
@@ -140,7 +141,7 @@ class PrepareLoop:
             self._puller.bell.clear()
             try:
                 held_up = await self._held_up()
-                while len(self._in_hand) < 2 and (unit := await self._puller.pull(lambda *key: key not in held_up)):
+                while len(self._in_hand) < 2 and (unit := await self._puller.pull(_all_but(held_up))):
                     await self._take(unit)
                     held_up |= self._refused
             except Unavailable:
@@ -195,3 +196,7 @@ class PrepareLoop:
                 raise ChildDied from error
 
         await self._hands.work(unit, work.job, prepare)
+
+
+def _all_but(held_up: set[Key]) -> Callable[[Lane, str], bool]:
+    return lambda lane, tenant: (lane, tenant) not in held_up

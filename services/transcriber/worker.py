@@ -13,7 +13,7 @@ from services.contracts import objects, subjects
 from services.contracts.errors import Code
 from services.contracts.events import Record, SegmentsEvent
 from services.contracts.jobs import Failure, Options, State
-from services.contracts.parts import SAMPLE_RATE, Part, PartWords, PartWork
+from services.contracts.parts import SAMPLE_RATE, JobWork, Part, PartWords, PartWork
 from services.runtime.blobs import Blobs
 from services.runtime.bus import Bus
 from services.runtime.logs import get_logger
@@ -104,7 +104,7 @@ class PartWorker:
             await self._assembler.fail(record, failure, ours=True)
             return
         except SamplesMissing:
-            await self._prepare_again(record)
+            await self._prepare_again(record, name)
             return
         await self._commit(work, part, words)
 
@@ -178,13 +178,17 @@ class PartWorker:
                     results = await self._engine.transcribe(mine, task, budget=budget)
             return list(zip(members, results, strict=True))
 
-        async with asyncio.TaskGroup() as group:
-            batches = batches_of(windows, early=record.bits == 0 and work.n == 0)
-            running = [group.create_task(batch(members), name=f"batch {work.job}") for members in batches]
+        batches = batches_of(windows, early=record.bits == 0 and work.n == 0)
+        running = [asyncio.create_task(batch(members), name=f"batch {work.job}") for members in batches]
+        try:
             await asyncio.sleep(0)  # every batch has asked for its slot
             queued()
-        found = sorted((item for task_ in running for item in task_.result()), key=lambda item: item[0])
-        return _Heard(language, probability, [result for _, result in found])
+            found = dict(item for results in await asyncio.gather(*running) for item in results)
+        finally:
+            for one in running:
+                one.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+        return _Heard(language, probability, [found[index] for index in sorted(found)])
 
     async def _commit(self, work: PartWork, part: Part, words: PartWords) -> None:
         tenant, job = work.tenant, work.job
@@ -207,10 +211,17 @@ class PartWorker:
         if record.complete and not record.state.terminal:
             await self._assembler.complete(record)
 
-    async def _prepare_again(self, record: Record) -> None:
-        """Unseal, so that a prepare makes the samples again; the cuts that are stored stay binding."""
-        get_logger().error("samples are missing; preparing again", job=record.job)
-        await self._records.restart(record)
+    async def _prepare_again(self, record: Record, name: str) -> None:
+        """Have the samples made again from the source; the cuts that are stored stay binding.
+
+        It counts as a crash, so that a source that decodes differently every time does not go round for ever.
+        """
+        tenant, job = record.tenant, record.job
+        get_logger().error("samples are missing; preparing again", job=job)
+        await self._records.change(tenant, job, lambda r: attempts.crashed(r, name))
+        await self._records.unseal(tenant, job)
+        work = JobWork(job=job, tenant=tenant, size=record.size, model=record.model)
+        await self._bus.offer(subjects.job(record.lane, tenant, job), work)
 
 
 def engine_task(options: Options, language: str | None, job: str, n: int) -> Task:

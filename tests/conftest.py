@@ -21,3 +21,11 @@ async def store_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterato
     """An S3 server with the buckets `desifre` and `drop`."""
     async with Stack(tmp_path_factory.mktemp("store"), services=["s3"]) as stack:
         yield StoreServer(stack.store_endpoint, *stack.store_keys(), stack.home.store, stack)
+
+
+@pytest.fixture(scope="session")
+async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    """The whole service with the digest engine, ready. Who breaks it on purpose starts one of its own."""
+    settings = {"transcriber": {"DESIFRE_ENGINE": "digest"}}
+    async with Stack(tmp_path_factory.mktemp("stack"), settings=settings) as stack:
+        yield stack

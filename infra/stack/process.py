@@ -43,7 +43,8 @@ class Spec:
     ready_port: int
     ready_path: str
     stop_grace: float
-    before_start: Callable[[], None] = field(default=lambda: None)
+    clean_up: Callable[[], None] = field(default=lambda: None)
+    """Removes what a run that was killed leaves behind; called before and after every run."""
 
 
 def _die_with_parent() -> Callable[[], None]:
@@ -218,7 +219,7 @@ class Process:
 
     async def _run_once(self) -> float | None:
         """Run it to its end; the seconds it was ready for, None if it never was."""
-        self.spec.before_start()
+        self.spec.clean_up()
         env, self._once = {**self.spec.env, **self._once}, {}
         # Our own pipe: with asyncio's, wait() would wait for grandchildren that hold the other end.
         output, child_end = os.pipe()
@@ -250,6 +251,7 @@ class Process:
             # Its children (engine, decoders) are of no use without it, and hold memory and the log's pipe.
             self._kill_group(child.pid)
             await asyncio.gather(pump, probe, return_exceptions=True)
+            self.spec.clean_up()
             self.started_at = None
         ready_since, self._ready_since = self._ready_since, None
         return None if ready_since is None else time.monotonic() - ready_since

@@ -117,7 +117,7 @@ class Wiring:
         port = self.ports["s3"]
 
         def remove_leftovers() -> None:
-            # Its ports were free, so whoever made these sockets was killed; weed would not start over them.
+            # Our ports, so ours: nobody else makes sockets of these names.
             for path in weed.leftovers(self.ports, GRPC_OFFSET):
                 path.unlink(missing_ok=True)
 
@@ -135,7 +135,7 @@ class Wiring:
             ready_port=port,
             ready_path="/healthz",
             stop_grace=SERVER_GRACE,
-            before_start=remove_leftovers,
+            clean_up=remove_leftovers,
         )
 
     def _service(self, kind: str, name: str) -> Spec:

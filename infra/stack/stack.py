@@ -13,7 +13,7 @@ from infra.nats import permissions
 from infra.stack import ports, secrets, specs
 from infra.stack.errors import StackError
 from infra.stack.home import DEFAULT_MIN_FREE_BYTES, Home, HomeLock, write_json
-from infra.stack.process import Process
+from infra.stack.process import PROBE_INTERVAL, Process
 
 START_TIMEOUT = 60.0
 DEFAULT_HTTP_HOST = "127.0.0.1"
@@ -122,6 +122,19 @@ class Stack:
             await asyncio.gather(*(process.stop() for process in wave))
         self.home.state_file.unlink(missing_ok=True)
         self._lock.release()
+
+    async def wait_all_ready(self, timeout: float = START_TIMEOUT) -> None:
+        """Return when every process answers that it is ready, now: after one was killed the others may need a moment.
+
+        Raises StackError after `timeout` seconds.
+        """
+        running = [process for process in self._processes.values() if process.pid is not None]
+        try:
+            async with asyncio.timeout(timeout):
+                while not all(await asyncio.gather(*(one.spec.ready() for one in running))):  # noqa: ASYNC110
+                    await asyncio.sleep(PROBE_INTERVAL)
+        except TimeoutError:
+            raise StackError(f"Not everything was ready again within {timeout:g} s.") from None
 
     async def add(self, kind: str, once: Mapping[str, str] | None = None) -> Process:
         """Start one more of this kind beside those that run, ready when this returns.

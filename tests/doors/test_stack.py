@@ -168,6 +168,7 @@ async def test_every_process_comes_back_after_a_kill(stack: Stack, name: str) ->
     run = process.runs
     process.kill()
     await process.wait_run(run + 1)
+    await stack.wait_all_ready()
     after = {process.name: process.pid for process in stack.processes.values()}
     assert [other for other in before if before[other] != after[other]] == [name]
 
@@ -179,3 +180,17 @@ async def test_an_engine_can_be_added_and_taken_away(stack: Stack) -> None:
     assert second.spec.ready_port != stack.process("transcriber").spec.ready_port
     await second.stop()
     assert second.pid is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ties a child's life to its parent's")
+async def test_a_launcher_that_is_killed_takes_everything_along_and_can_be_started_again(desk: Desk) -> None:
+    """`kill -9` of the launcher leaves no process, and the next `up` on the same home and port just works."""
+    for _ in range(2):
+        code, printed = await desk.run("up", "--detach")
+        assert code == 0, printed
+        status = json.loads((await desk.run("status", "--json"))[1])
+        running = [psutil.Process(process["pid"]) for process in status["processes"]]
+        os.kill(status["launcher"], signal.SIGKILL)
+        _, alive = await asyncio.to_thread(psutil.wait_procs, running, 10)
+        assert not alive
+        assert (await desk.run("status"))[0] == 4

@@ -26,12 +26,9 @@ test-long: install ## Run the tests that take long
 	$(BIN)/pytest -m long --timeout=3600 $(ARGS)
 
 check: install ## Style, types, import rules, links of the docs, lock
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports --no-cache
-	$(BIN)/python -m infra.tools.links
-	$(BIN)/python -m infra.tools.lock check
+	@status=0; for step in "ruff check ." "ruff format --check ." "mypy" "lint-imports --no-cache" \
+		"python -m infra.tools.links" "python -m infra.tools.lock check"; \
+	do echo "+ $$step"; $(BIN)/$$step || status=1; done; exit $$status
 
 lock: install ## Write requirements/all.lock anew from pyproject.toml (needs the network)
 	$(BIN)/uv pip compile --universal --generate-hashes --python-version 3.11 --extra dev pyproject.toml -o requirements/all.lock

@@ -64,7 +64,7 @@ class Records:
         self._blobs = blobs
 
     async def create(self, record: Record) -> bool:
-        """Write a record that is not there; False when it is, or when its job ended longer ago than records are kept."""
+        """Write a record that is not there; False when it is, or when its job ended longer ago than `RETENTION`."""
         left = None
         if record.state.terminal:
             left = RETENTION - (time.time() - (record.timings.finished or record.timings.accepted))

@@ -1,0 +1,251 @@
+"""Admission: a recording that came in through any door becomes a job.
+
+    source → claim → job.json → barrier → record → message → answer
+
+Every step may be repeated. Up to the claim nobody knows of the recording, and what goes wrong undoes all of it. From
+the claim on nothing is undone: a repeat finds the claim and completes the same job, the reconciler completes one whose
+`job.json` is there, and the sweep removes a recording that never got one.
+"""
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+
+from services.contracts import objects, subjects
+from services.contracts.auth import Admit, Claims, Granted
+from services.contracts.errors import Code, Problem
+from services.contracts.events import Record
+from services.contracts.ids import is_job_id, new_job_id
+from services.contracts.jobs import Door, Lane, Manifest, Options, State
+from services.contracts.parts import JobWork
+from services.ingest import claims
+from services.ingest.uploads import Intake, too_large
+from services.runtime.blobs import Blobs
+from services.runtime.bus import Bus
+from services.runtime.jsapi import Unavailable
+from services.runtime.logs import get_logger
+from services.runtime.records import Records, fresh
+
+AskOptions = Callable[[], Awaitable[Options]]
+"""Asked after the last byte of the recording: the fields of a form may follow its file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """The job that a request became; `repeated` when it was a job already."""
+
+    record: Record
+    repeated: bool
+
+
+class Admission:
+    """Admits jobs. Raises `Problem` for what the caller can change, `Unavailable` when a part of us is away."""
+
+    def __init__(self, bus: Bus, blobs: Blobs, records: Records, known: claims.Claims, *, max_upload: int) -> None:
+        self._bus = bus
+        self._blobs = blobs
+        self._records = records
+        self._claims = known
+        self._max_upload = max_upload
+        self._log = get_logger()
+
+    async def receive(
+        self,
+        who: Claims,
+        chunks: AsyncIterator[bytes],
+        *,
+        options: Options | AskOptions,
+        door: Door = Door.HTTP,
+        lane: Lane = Lane.INTERACTIVE,
+        length: int | None = None,
+        sha256: str | None = None,
+        name: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> Admitted:
+        """Take a recording in, in constant memory, and answer when nothing can lose it any more.
+
+        `length` (bytes) and `sha256` (hexadecimal) are checked where the client gave them. `name` is the client's file
+        name. Equal bytes with equal options within an hour are one job; so are requests with one `idempotency_key`
+        within a day, which must then ask for the same (IDEMPOTENCY).
+        """
+        intake = Intake(chunks, limit=self._max_upload, length=length, sha256=sha256)
+        ask = _ask(options)
+        if idempotency_key is not None:
+            repeat = await self._repeat(who, intake, ask, door, idempotency_key)
+            if repeat is not None:
+                return repeat
+
+        async def bring(job: str) -> Manifest:
+            await self._register(who, job, length or 0)
+            await self._blobs.upload(objects.source(who.tenant, job), aiter(intake))
+            asked = await ask()
+            if length is None:
+                await self._register(who, job, intake.size)
+            return _manifest(who, job, asked, door, lane, intake.sha256, intake.size, name)
+
+        return await self._admit(who, bring, idempotency_key)
+
+    async def again(
+        self,
+        who: Claims,
+        source: str,
+        *,
+        options: Options | AskOptions,
+        lane: Lane = Lane.INTERACTIVE,
+        idempotency_key: str | None = None,
+    ) -> Admitted:
+        """Do the recording of the job `source` again with other options, as a new job with a copy of its own."""
+        tenant = who.tenant
+        theirs = await self._records.manifest(tenant, source) if is_job_id(source) else None
+        if theirs is None or await self._blobs.stat(objects.source(tenant, source)) is None:
+            erased = is_job_id(source) and await self._records.outcome(tenant, source) is not None
+            raise Problem(Code.ERASED if erased else Code.JOB_NOT_FOUND)
+        if theirs.size > self._max_upload:
+            raise too_large(self._max_upload)
+        asked = await _ask(options)()
+
+        async def bring(job: str) -> Manifest:
+            await self._register(who, job, theirs.size)
+            await self._blobs.copy(objects.source(tenant, source), objects.source(tenant, job))
+            manifest = _manifest(who, job, asked, Door.HTTP, lane, theirs.sha256, theirs.size, theirs.name)
+            return manifest.model_copy(update={"source_of": source})
+
+        return await self._admit(who, bring, idempotency_key)
+
+    async def _repeat(
+        self, who: Claims, intake: Intake, ask: AskOptions, door: Door, idempotency_key: str
+    ) -> Admitted | None:
+        """The job of a known `Idempotency-Key`: the body is read and compared, and need not be stored."""
+        token = claims.token_of(who.tenant, door, idempotency_key, "")
+        claim = await self._claims.find(token)
+        record = await self._records.get(who.tenant, claim.job) if claim else None
+        if claim is None or record is None or record.state == State.ERASED:
+            return None
+        async for _ in intake:
+            pass
+        if claim.body != claims.body_of(intake.sha256, await ask()):
+            raise Problem(Code.IDEMPOTENCY)
+        await self._offer(record)
+        return Admitted(record, repeated=True)
+
+    async def _admit(
+        self, who: Claims, bring: Callable[[str], Awaitable[Manifest]], idempotency_key: str | None
+    ) -> Admitted:
+        job = new_job_id()
+        try:
+            manifest = await bring(job)
+        except BaseException:  # also when the client has hung up: nobody knows of this job, so all of it goes
+            await self._undo(who, job)
+            raise
+        body = claims.body_of(manifest.sha256, manifest.options)
+        token = claims.token_of(who.tenant, manifest.door, idempotency_key, body)
+        try:
+            holder = await self._claims.take(token, body, who.tenant, job)
+        except Problem:
+            await self._undo(who, job)
+            raise
+        except Unavailable:
+            # The claim may have been stored all the same, and another may build on our recording: the sweep decides.
+            await self._release(who, job)
+            raise
+        if holder == job:
+            return Admitted(await self._complete(who, manifest), repeated=False)
+        try:
+            winner = manifest.model_copy(update={"job": holder})
+            return Admitted(await self._complete(who, winner, ours=job), repeated=True)
+        finally:
+            await self._undo(who, job)
+
+    async def _complete(self, who: Claims, manifest: Manifest, ours: str | None = None) -> Record:
+        """Everything from `job.json` on, for our job or for that of a claim that we found.
+
+        `ours` is the id under which we hold the same recording, if the job is another's.
+        """
+        tenant, job = manifest.tenant, manifest.job
+        try:
+            record = await self._records.get(tenant, job) if ours else None
+            if record is None:
+                if ours is not None:
+                    await self._adopt(who, manifest, ours)
+                first = await self._blobs.put_once(objects.manifest(tenant, job), manifest.encode())
+                await self._blobs.durable()
+                # Where job.json was there already it is binding, and the job may have gone far: the objects know.
+                record = await (self._start(manifest) if first else self._records.rebuild(tenant, job))
+            if record is None:
+                raise Unavailable("store")  # job.json was there a moment ago
+            await self._offer(record)
+        except Unavailable:
+            # A job that goes on all the same is counted again by its first event.
+            await self._release(who, job)
+            raise
+        return record
+
+    async def _adopt(self, who: Claims, manifest: Manifest, ours: str) -> None:
+        """Make good what the other's admission may lack: its place in the quota and, after a power cut, its source."""
+        await self._release(who, ours)
+        await self._register(who, manifest.job, manifest.size)
+        theirs = objects.source(manifest.tenant, manifest.job)
+        if await self._blobs.stat(theirs) is None:
+            await self._blobs.copy(objects.source(manifest.tenant, ours), theirs)
+
+    async def _start(self, manifest: Manifest) -> Record:
+        record = fresh(manifest)
+        if await self._records.create(record):
+            return record
+        return await self._records.get(manifest.tenant, manifest.job) or record
+
+    async def _offer(self, record: Record) -> None:
+        """Ask for the job to be prepared, unless that is done. Asking again is always safe."""
+        if not record.state.terminal and not record.sealed:
+            work = JobWork(job=record.job, tenant=record.tenant, size=record.size, model=record.model)
+            await self._bus.offer(subjects.job(record.lane, record.tenant, record.job), work)
+
+    async def _register(self, who: Claims, job: str, size: int) -> None:
+        """Have keys count this job. Raises the `Problem` of the quota that stands against it."""
+        ask = Admit(tenant=who.tenant, key_id=who.key_id, job=job, bytes=size)
+        granted = await self._bus.request(subjects.KEYS_ADMIT, ask, Granted)
+        if not granted.ok:
+            raise Problem(Code(granted.code or Code.QUOTA), granted.detail, retry_after=granted.retry_after)
+
+    async def _undo(self, who: Claims, job: str) -> None:
+        """Remove what lies under an id that came to nothing; what cannot be removed now, the sweep removes."""
+        try:
+            await self._blobs.delete([objects.source(who.tenant, job)])
+        except Unavailable:
+            self._log.warning("a recording is left to the sweep", tenant=who.tenant, job=job)
+        await self._release(who, job)
+
+    async def _release(self, who: Claims, job: str) -> None:
+        ask = Admit(tenant=who.tenant, key_id=who.key_id, job=job, bytes=0, release=True)
+        try:
+            await self._bus.request(subjects.KEYS_ADMIT, ask, Granted)
+        except (Unavailable, Problem) as error:
+            self._log.warning("a quota was not given back", tenant=who.tenant, job=job, error=type(error).__name__)
+
+
+def _ask(options: Options | AskOptions) -> AskOptions:
+    if not isinstance(options, Options):
+        return options
+
+    async def known() -> Options:
+        return options
+
+    return known
+
+
+def _manifest(
+    who: Claims, job: str, options: Options, door: Door, lane: Lane, sha256: str, size: int, name: str | None
+) -> Manifest:
+    return Manifest(
+        job=job,
+        tenant=who.tenant,
+        key_id=who.key_id,
+        user=who.username,
+        door=door,
+        lane=lane,
+        options=options,
+        sha256=sha256,
+        size=size,
+        name=name,
+        created=time.time(),
+    )

@@ -1,0 +1,88 @@
+"""Sweeping: what never became a job leaves the store, and a job that lost its record gets it back."""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from services.contracts import objects, subjects
+from services.contracts.auth import Admit, Granted
+from services.contracts.errors import Problem
+from services.contracts.events import Record
+from services.ingest import history
+from services.runtime.blobs import Blobs
+from services.runtime.bus import Bus
+from services.runtime.logs import get_logger
+from services.runtime.records import RETENTION, Records
+
+DAY = 86_400.0
+
+
+class Sweep:
+    """Walks through the store. Harmless twice, and beside live admissions, because only what is old is touched.
+
+    `after`: age in seconds at which a recording without `job.json` is nobody's any more; `uploads_after`: age at which
+    an unfinished upload is, which must be longer than the longest upload.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        blobs: Blobs,
+        records: Records,
+        *,
+        after: float,
+        uploads_after: float,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._bus = bus
+        self._blobs = blobs
+        self._records = records
+        self._after = after
+        self._uploads_after = uploads_after
+        self._clock = clock
+        self._log = get_logger()
+
+    async def round(self, *, everything: bool) -> list[Record]:
+        """One walk; returns the records that were missing and are rebuilt. Raises `Unavailable`.
+
+        Without `everything` it skips jobs that are older than any record: nothing changes there.
+        """
+        since = 0.0 if everything else self._clock() - RETENTION - DAY
+        known = set(await self._records.every())
+        rebuilt: list[Record] = []
+        async for tenant in history.tenants(self._blobs):
+            async for job in history.jobs(self._blobs, tenant, since):
+                record = None if (tenant, job) in known else await self._unknown(tenant, job)
+                if record is not None:
+                    rebuilt.append(record)
+        aborted = await self._blobs.stale_uploads(datetime.fromtimestamp(self._clock() - self._uploads_after, UTC))
+        if aborted or rebuilt:
+            self._log.info("swept the store", count=aborted, jobs=len(rebuilt))
+        return rebuilt
+
+    async def _unknown(self, tenant: str, job: str) -> Record | None:
+        """A folder without a record: a job that lost it, a tombstone, or an admission under way or come to nothing."""
+        record = await self._records.rebuild(tenant, job)
+        if record is not None:
+            return record
+        found = [stat async for stat in self._blobs.list(objects.prefix(tenant, job))]
+        tombstone = next((stat for stat in found if stat.key == objects.outcome(tenant, job)), None)
+        now = self._clock()
+        if tombstone is not None:
+            gone = [stat.key for stat in found if stat is not tombstone]
+            if now - tombstone.modified.timestamp() > RETENTION:
+                gone.append(tombstone.key)
+            await self._blobs.delete(gone)
+        elif all(now - stat.modified.timestamp() > self._after for stat in found):
+            await self._blobs.delete(stat.key for stat in found)
+            await self._release(tenant, job)
+        return None
+
+    async def _release(self, tenant: str, job: str) -> None:
+        """Give back the place in the quota of an admission that died."""
+        try:
+            await self._bus.request(
+                subjects.KEYS_ADMIT, Admit(tenant=tenant, key_id="", job=job, bytes=0, release=True), Granted
+            )
+        except Problem as problem:  # a tenant that keys does not know has no quota either
+            self._log.warning("a quota was not given back", tenant=tenant, job=job, code=problem.code)

@@ -18,8 +18,6 @@ from services.runtime.fair import Key, Turns
 from services.runtime.jsapi import AWAY, Unavailable
 from services.runtime.logs import get_logger
 
-ACK_WAIT = 30.0
-"""Seconds without a sign of progress after which a unit is given to another engine."""
 _EXPIRES = json.dumps({"batch": 1, "expires": 2_000_000}).encode()
 """A pull that is always answered, within 2 ms (a `no_wait` pull at max_ack_pending never is)."""
 
@@ -44,9 +42,14 @@ class Unit:
 
 
 class Puller:
-    """One stream's queues as this process sees them. `cost` gives a unit's seconds of audio from its payload."""
+    """One stream's queues as this process sees them.
 
-    def __init__(self, bus: Bus, stream: str, cost: Callable[[bytes], float]) -> None:
+    `cost` gives a unit's seconds of audio from its payload; `ack_wait` are the seconds without a sign of progress
+    after which a unit is given to another engine.
+    """
+
+    def __init__(self, bus: Bus, stream: str, cost: Callable[[bytes], float], ack_wait: float = 30.0) -> None:
+        self.ack_wait = ack_wait
         self._bus = bus
         self._stream = stream
         self._cost = cost
@@ -74,10 +77,10 @@ class Puller:
         finally:
             await subscription.unsubscribe()
 
-    async def watch(self, every: float = 10.0) -> None:
-        """List the stream now and then, for the bell that nobody heard. Runs until cancelled.
+    async def watch(self) -> None:
+        """List the stream three times per `ack_wait`, for the bell that nobody heard. Runs until cancelled.
 
-        A unit whose engine was killed comes back after `ACK_WAIT` without any bell: this finds it.
+        A unit whose engine was killed comes back after `ack_wait` without any bell: this finds it.
         """
         while True:
             try:
@@ -85,7 +88,7 @@ class Puller:
             except Unavailable:
                 await asyncio.sleep(1)
                 continue
-            await asyncio.sleep(every)
+            await asyncio.sleep(self.ack_wait / 3)
 
     async def refresh(self) -> None:
         """One full listing."""
@@ -145,7 +148,7 @@ class Puller:
             durable_name=name,
             filter_subject=subjects.filter_of(self._stream, lane, tenant),
             ack_policy=js_api.AckPolicy.EXPLICIT,
-            ack_wait=ACK_WAIT,
+            ack_wait=self.ack_wait,
             max_deliver=-1,
             max_ack_pending=64,
             inactive_threshold=86_400,

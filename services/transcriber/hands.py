@@ -10,7 +10,7 @@ from services.contracts import subjects
 from services.runtime.bus import Bus
 from services.runtime.jsapi import AWAY, Unavailable
 from services.runtime.logs import get_logger
-from services.runtime.puller import ACK_WAIT, Puller, Unit
+from services.runtime.puller import Puller, Unit
 
 AWAY_DELAY = 2.0
 """Seconds after which a unit is tried again that the bus or the store interrupted."""
@@ -79,12 +79,12 @@ class Hands:
         try:
             await self._puller.give_back(unit, delay)
         except AWAY:
-            return  # it comes back by itself after ACK_WAIT
+            return  # it comes back by itself after ack_wait
 
     async def _heartbeat(self, unit: Unit) -> None:
         """Work has budgets of its own (the decoder's, the engine's), so as long as it runs it advances."""
         while True:
-            await asyncio.sleep(ACK_WAIT / 3)
+            await asyncio.sleep(self._puller.ack_wait / 3)
             try:
                 await self._puller.progress(unit)
             except AWAY:

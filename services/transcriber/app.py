@@ -1,0 +1,107 @@
+"""The composition root of the transcriber: everything is made here, in order, and taken down in reverse."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from services.contracts import subjects
+from services.runtime.blobs import Blobs, open_blobs
+from services.runtime.bus import Bus, connect_bus
+from services.runtime.health import Health, ops_server
+from services.runtime.lifecycle import Life, Tasks
+from services.runtime.metrics import Metrics
+from services.runtime.patience import until_there
+from services.runtime.puller import Puller
+from services.runtime.records import Records
+from services.transcriber.assemble import Assembler
+from services.transcriber.card import Announcer
+from services.transcriber.engine.process import open_engine
+from services.transcriber.engine.protocol import Engine
+from services.transcriber.hands import Hands
+from services.transcriber.loops import PartLoop, PrepareLoop
+from services.transcriber.prepare.cut import Cutter
+from services.transcriber.prepare.media import Limits
+from services.transcriber.prepare.prepare import Preparer
+from services.transcriber.prepare.sandbox import Sandbox
+from services.transcriber.prepare.scratch import Scratch
+from services.transcriber.rate import Rate
+from services.transcriber.settings import TranscriberSettings
+from services.transcriber.slots import Slots
+from services.transcriber.worker import PartWorker
+
+
+@asynccontextmanager
+async def transcriber(settings: TranscriberSettings, life: Life) -> AsyncIterator[None]:
+    """Ready when entered: connected, sandbox warm, card announced, both loops running. Drained when left."""
+    async with AsyncExitStack() as stack:
+        metrics, health = Metrics(), Health()
+        bus = await stack.enter_async_context(connect_bus(settings))
+        blobs = await stack.enter_async_context(open_blobs(settings))
+        sandbox = Sandbox(Limits(max_seconds=settings.max_audio_seconds), allow_weak=settings.allow_weak_sandbox)
+        await sandbox.start()
+        stack.push_async_callback(sandbox.close)
+        engine = await stack.enter_async_context(open_engine(settings, blobs))
+        await until_there(bus.ensure_streams)
+        await until_there(lambda: blobs.check_conditional("probe/transcriber"))
+        rate = Rate(engine.slots)
+        announcer = Announcer(bus, engine, rate, device=engine.device, kind=settings.engine, sandbox=sandbox.level)
+        await until_there(announcer.announce)
+        stack.push_async_callback(announcer.withdraw)
+        health.add("bus", bus.ping)
+        health.add("store", blobs.ping)
+        await stack.enter_async_context(ops_server(settings.ops_port, health, metrics))
+        tasks = await stack.enter_async_context(Tasks(life.died))
+        tasks.start(announcer.run(), name="announce")
+        await _work(stack, settings, bus, blobs, engine, sandbox, rate, tasks)
+        yield
+
+
+async def _work(
+    stack: AsyncExitStack,
+    settings: TranscriberSettings,
+    bus: Bus,
+    blobs: Blobs,
+    engine: Engine,
+    sandbox: Sandbox,
+    rate: Rate,
+    tasks: Tasks,
+) -> None:
+    records = Records(bus, blobs)
+    assembler = Assembler(bus, blobs, records)
+    slots = Slots(engine.slots, engine.express)
+
+    def cutter(vad: bool, bound: tuple[tuple[int, int, int], ...]) -> Cutter:
+        return Cutter(
+            shortest=settings.part_seconds_min,
+            longest=settings.part_seconds_max,
+            first=settings.part_seconds_first,
+            vad=vad,
+            bound=bound,
+        )
+
+    limits = {"max_crashes": settings.max_crashes, "max_starts": settings.max_starts}
+    scratch = Scratch(settings.scratch_dir or settings.home / "tmp")
+    preparer = Preparer(bus, blobs, records, assembler, sandbox, scratch, cutter, **limits)
+    worker = PartWorker(bus, blobs, records, assembler, engine, slots, rate, **limits)
+
+    jobs = Puller(bus, subjects.JOBS, lambda _: 1.0, settings.ack_wait)
+    parts = Puller(bus, subjects.PARTS, lambda data: float(json.loads(data)["seconds"]), settings.ack_wait)
+    job_hands, part_hands = Hands(bus, jobs), Hands(bus, parts)
+    for listener in (jobs, parts, job_hands, part_hands):
+        await stack.enter_async_context(listener.listening())
+    prepare_loop = PrepareLoop(
+        bus,
+        jobs,
+        job_hands,
+        preparer,
+        tasks,
+        small=settings.small_source_bytes,
+        parts_per_tenant=settings.waiting_parts_per_tenant,
+        pcm_bytes=settings.waiting_pcm_bytes,
+        part_seconds=settings.part_seconds_max,
+    )
+    part_loop = PartLoop(parts, part_hands, worker, slots, tasks)
+    tasks.start(jobs.watch(), name="watch jobs")
+    tasks.start(parts.watch(), name="watch parts")
+    tasks.start(prepare_loop.run(), name="prepare loop")
+    tasks.start(part_loop.run(), name="part loop")

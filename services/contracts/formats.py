@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from pydantic import BaseModel, Field
 from pydantic_core import to_json
 
 from services.contracts.languages import LANGUAGES
-from services.contracts.transcript import Segment, Transcript, Word
+from services.contracts.transcript import Coverage, Segment, Transcript, Word
 
 DEFAULT_LINE_WIDTH = 42
 """Characters of a subtitle line when only a line count is asked for (the common broadcast limit)."""
@@ -39,6 +40,35 @@ CONTENT_TYPES: dict[Format, str] = {
 }
 
 
+class Stretch(BaseModel):
+    """A segment in `json`, where words stand in a list of their own."""
+
+    start: float
+    end: float
+    text: str
+    language: str | None
+    avg_logprob: float
+    no_speech_prob: float
+    compression_ratio: float
+    temperature: float
+    suspect: str | None = Field(description="why these words may be invented; null = nothing speaks against them")
+
+
+class Document(BaseModel):
+    """A transcript in `json`. Times are seconds in the recording."""
+
+    job_id: str
+    text: str
+    model: str
+    task: str
+    language: str | None
+    language_probability: float | None
+    duration: float
+    words: list[Word]
+    segments: list[Stretch]
+    coverage: Coverage
+
+
 @dataclass(frozen=True, slots=True)
 class Cue:
     """One subtitle: seconds, and lines of plain text."""
@@ -52,7 +82,7 @@ def render(transcript: Transcript, form: Format, *, width: int | None = None, co
     """The transcript in `form`, UTF-8. `width` (characters) and `count` (lines in a cue) shape subtitles only."""
     match form:
         case Format.JSON:
-            return to_json(document(transcript))
+            return document(transcript).model_dump_json().encode()
         case Format.VERBOSE_JSON:
             return to_json(verbose(transcript))
         case Format.TEXT:
@@ -68,20 +98,20 @@ def render(transcript: Transcript, form: Format, *, width: int | None = None, co
             return ("start\tend\ttext\n" + "".join(lines)).encode()
 
 
-def document(transcript: Transcript) -> dict[str, Any]:
+def document(transcript: Transcript) -> Document:
     """`json`: the old service's `text`, `model` and `words`, and ours: language, segments, coverage."""
-    return {
-        "job_id": transcript.job,
-        "text": transcript.text.strip(),
-        "model": transcript.model,
-        "task": transcript.task,
-        "language": transcript.language,
-        "language_probability": transcript.language_probability,
-        "duration": transcript.duration,
-        "words": _words(transcript),
-        "segments": [_segment(segment) for segment in transcript.segments],
-        "coverage": transcript.coverage.model_dump(),
-    }
+    return Document(
+        job_id=transcript.job,
+        text=transcript.text.strip(),
+        model=transcript.model,
+        task=transcript.task,
+        language=transcript.language,
+        language_probability=transcript.language_probability,
+        duration=transcript.duration,
+        words=_words(transcript),
+        segments=[Stretch.model_validate(segment, from_attributes=True) for segment in transcript.segments],
+        coverage=transcript.coverage,
+    )
 
 
 def verbose(transcript: Transcript) -> dict[str, Any]:
@@ -92,10 +122,10 @@ def verbose(transcript: Transcript) -> dict[str, Any]:
         "duration": transcript.duration,
         "text": transcript.text.strip(),
         "segments": [
-            {"id": n, "seek": round(segment.start * 100)} | _segment(segment) | {"tokens": list(segment.tokens)}
+            {"id": n, "seek": round(segment.start * 100)} | segment.model_dump(exclude={"words"}, exclude_none=True)
             for n, segment in enumerate(transcript.segments)
         ],
-        "words": _words(transcript),
+        "words": [word.model_dump() for word in _words(transcript)],
         "usage": {"type": "duration", "seconds": -int(-transcript.duration // 1)},
     }
 
@@ -116,15 +146,8 @@ def cues(transcript: Transcript, width: int | None = None, count: int | None = N
             yield Cue(group[0][0].start, group[-1][-1].end, tuple(_join(line) for line in group))
 
 
-def _words(transcript: Transcript) -> list[dict[str, Any]]:
-    return [
-        {"word": word.word.strip(), "start": word.start, "end": word.end, "probability": word.probability}
-        for word in transcript.words
-    ]
-
-
-def _segment(segment: Segment) -> dict[str, Any]:
-    return segment.model_dump(exclude={"words", "tokens"}, exclude_none=True)
+def _words(transcript: Transcript) -> list[Word]:
+    return [word.model_copy(update={"word": word.word.strip()}) for word in transcript.words]
 
 
 def _untimed(segment: Segment) -> tuple[Word, ...]:

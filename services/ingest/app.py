@@ -1,0 +1,77 @@
+"""The composition root of ingest."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from services.ingest.admission import Admission
+from services.ingest.auth import authenticator
+from services.ingest.claims import Claims
+from services.ingest.engines import Engines
+from services.ingest.erase import Eraser
+from services.ingest.http import ops
+from services.ingest.http.body import Submissions
+from services.ingest.http.docs import Docs
+from services.ingest.http.guard import Guard
+from services.ingest.http.jobs import JobRoutes
+from services.ingest.http.keys import KeyRoutes
+from services.ingest.http.models import ModelRoutes
+from services.ingest.http.server import application, serve
+from services.ingest.http.transcribe import Transcribe
+from services.ingest.jobs import Jobs
+from services.ingest.limits import Bodies, RateLimits
+from services.ingest.queue import Queue
+from services.ingest.reconcile import Pace, Reconciler
+from services.ingest.relay import relay
+from services.ingest.settings import Settings
+from services.ingest.sweep import Sweep
+from services.runtime.blobs import open_blobs
+from services.runtime.bus import connect_bus
+from services.runtime.health import Health
+from services.runtime.lifecycle import Life, Tasks
+from services.runtime.metrics import Metrics
+from services.runtime.records import Records
+
+
+@asynccontextmanager
+async def app(settings: Settings, life: Life) -> AsyncIterator[None]:
+    """Ready when entered: it listens. Left, it ends what waits, lets answers go out and closes."""
+    metrics, health = Metrics(), Health()
+    async with connect_bus(settings) as bus, open_blobs(settings) as blobs:
+        await bus.ensure_streams()
+        health.add("bus", bus.ping)
+        health.add("store", blobs.ping)
+        records, stopping = Records(bus, blobs), asyncio.Event()
+        async with (
+            authenticator(bus) as auth,
+            relay(bus, records, stopping) as events,
+            Tasks(life.died) as tasks,
+        ):
+            eraser = Eraser(blobs, records)
+            jobs = Jobs(bus, blobs, records, eraser)
+            engines = Engines(bus)
+            queue = Queue(bus, engines, records)
+            events.listen(queue.hear)
+            bodies = Bodies(settings)
+            known = Claims(bus, records, abandoned_after=settings.claim_abandoned_after)
+            admission = Admission(bus, blobs, records, known, max_upload=settings.max_upload)
+            submissions = Submissions(admission, bodies, engines, settings)
+            docs = Docs(
+                [
+                    *Transcribe(submissions, jobs, events, settings.transcribe_wait).routes(),
+                    *JobRoutes(submissions, jobs, events, queue, settings.longest_wait).routes(),
+                    *ModelRoutes(engines).routes(),
+                    *KeyRoutes(bus, auth, bodies, settings).routes(),
+                    *ops.routes(health, metrics),
+                ]
+            )
+            sweep = Sweep(bus, blobs, records, after=settings.sweep_after, uploads_after=settings.sweep_uploads_after)
+            pace = Pace(stalled_after=settings.stalled_after)
+            tasks.start(Reconciler(bus, blobs, records, eraser, sweep, pace).run(), name="reconcile")
+            guard = Guard(auth, RateLimits(settings), settings)
+            async with serve(application(docs.all_routes(), guard, metrics), settings):
+                try:
+                    yield
+                finally:
+                    stopping.set()
+                    events.wake_all()

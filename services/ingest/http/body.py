@@ -1,0 +1,165 @@
+"""From a request to an admitted job: a form with a file, a recording as the body, or a job to be done again."""
+
+import json
+from collections.abc import AsyncIterator, Iterable, Mapping
+from email.message import Message
+from typing import Any
+
+from aiohttp import web
+
+from services.contracts.errors import Code, Problem
+from services.contracts.jobs import Door, Lane, Options
+from services.ingest.admission import Admission, Admitted, AskOptions
+from services.ingest.engines import Engines
+from services.ingest.http.multipart import Multipart, Part
+from services.ingest.http.names import clean_name
+from services.ingest.http.route import claims
+from services.ingest.limits import Bodies
+from services.ingest.options import check, options_of
+from services.ingest.settings import Settings
+from services.ingest.uploads import too_large
+
+FORM_OVERHEAD = 1 << 20
+"""Bytes that a form may have beside its file."""
+CONTROLS = frozenset(("async", "name"))
+"""Query parameters of a submission that are no options."""
+FILE = "file"
+SHA256 = "x-content-sha256"
+"""Header with the SHA-256 of the recording, hexadecimal, if the client wants it checked."""
+
+
+class Submissions:
+    """Reads submissions in constant memory and hands them to admission."""
+
+    def __init__(self, admission: Admission, bodies: Bodies, engines: Engines, settings: Settings) -> None:
+        self._admission = admission
+        self._bodies = bodies
+        self._engines = engines
+        self._settings = settings
+
+    async def admit(self, request: web.Request) -> Admitted:
+        """The job of this request, durable. Raises `Problem` with what is wrong with it, `Unavailable`."""
+        query = _once((name, value) for name, value in request.query.items() if name not in CONTROLS)
+        if request.headers.get("Content-Encoding", "identity") != "identity":
+            raise Problem(Code.ENCODED)
+        check(query, await self._engines.models())
+        if request.content_type == "application/json":
+            return await self._again(request, query)
+        with self._bodies.one():
+            if request.content_type.startswith("multipart/"):
+                return await self._form(request, query)
+            return await self._recording(request, query)
+
+    async def _recording(self, request: web.Request, query: Mapping[str, str]) -> Admitted:
+        options = await self._options(query)
+        body = self._bodies.body(request, self._bodies.largest)
+        return await self._receive(request, body, request.content_length, options, request.query.get("name"))
+
+    async def _form(self, request: web.Request, query: Mapping[str, str]) -> Admitted:
+        length = request.content_length
+        if length is None:
+            raise Problem(Code.LENGTH_REQUIRED)
+        if length > self._bodies.largest + FORM_OVERHEAD:
+            raise too_large(self._bodies.largest)
+        form = Multipart(self._bodies.body(request, length), _boundary(request))
+        fields = list(query.items())
+        file = await _fields_until_file(form, fields)
+        if file is None:
+            raise Problem(Code.NO_FILE)
+        check(_once(fields), await self._engines.models())
+
+        async def options() -> Options:
+            # Called when the file has been read: fields may come after it.
+            if await _fields_until_file(form, fields) is not None:
+                raise Problem(Code.MALFORMED, "There is more than one file.")
+            return await self._options(_once(fields))
+
+        return await self._receive(request, file.chunks(), None, options, file.filename)
+
+    async def _again(self, request: web.Request, query: Mapping[str, str]) -> Admitted:
+        document = await json_body(request, self._bodies)
+        source = document.pop("source", None)
+        if not isinstance(source, str):
+            raise Problem(Code.MALFORMED, "`source` must be the id of a job whose recording is to be done again.")
+        options = await self._options(
+            _once([*query.items(), *((name, _text(value)) for name, value in document.items())])
+        )
+        return await self._admission.again(
+            claims(request), source, options=options, idempotency_key=request.headers.get("Idempotency-Key")
+        )
+
+    async def _receive(
+        self,
+        request: web.Request,
+        chunks: AsyncIterator[bytes],
+        length: int | None,
+        options: Options | AskOptions,
+        name: str | None,
+    ) -> Admitted:
+        return await self._admission.receive(
+            claims(request),
+            chunks,
+            length=length,
+            sha256=request.headers.get(SHA256),
+            options=options,
+            door=Door.HTTP,
+            lane=Lane.INTERACTIVE,
+            name=clean_name(name),
+            idempotency_key=request.headers.get("Idempotency-Key"),
+        )
+
+    async def _options(self, fields: Mapping[str, str]) -> Options:
+        models = await self._engines.models()
+        return options_of(fields, models, self._settings.default_model, self._settings.default_language)
+
+
+async def json_body(request: web.Request, bodies: Bodies) -> dict[str, Any]:
+    """A JSON object from a small body; an absent body is an empty one. Raises `Problem` MALFORMED."""
+    data = await bodies.small(request)
+    try:
+        document = json.loads(data or b"{}")
+    except ValueError:
+        raise Problem(Code.MALFORMED, "The body is not JSON.") from None
+    if not isinstance(document, dict):
+        raise Problem(Code.MALFORMED, "The body is not a JSON object.")
+    return document
+
+
+async def _fields_until_file(form: Multipart, fields: list[tuple[str, str]]) -> Part | None:
+    """Read fields up to the file, which is left to be read; None at the end of the form."""
+    while (part := await form.next()) is not None:
+        if part.name == FILE:
+            return part
+        fields.append((part.name, await part.text()))
+    return None
+
+
+def _boundary(request: web.Request) -> str:
+    message = Message()
+    message["Content-Type"] = request.headers["Content-Type"]
+    boundary = message.get_boundary()
+    if request.content_type != "multipart/form-data" or not boundary or len(boundary) > 200:
+        raise Problem(Code.MALFORMED, "A form is multipart/form-data with a boundary.")
+    return boundary
+
+
+def _once(items: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Fields by name; one that is given twice must say the same twice."""
+    fields: dict[str, str] = {}
+    for name, value in items:
+        if fields.setdefault(name, value) != value:
+            raise Problem(Code.OPTION_VALUE, "An option is given twice, with different values.")
+    return fields
+
+
+def _text(value: object) -> str:
+    """A JSON value as the field of a form would say it."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "true" if value else "false"
+        case list():
+            return ",".join(_text(one) for one in value)
+        case _:
+            return str(value)

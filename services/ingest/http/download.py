@@ -1,0 +1,49 @@
+"""A recording on its way out: streamed from the store, whole or the range that is asked for."""
+
+from aiohttp import web
+
+from services.ingest.http.names import attachment
+from services.ingest.jobs import Audio
+from services.runtime.jsapi import Unavailable
+
+UNNAMED = "recording"
+
+
+async def download(request: web.Request, audio: Audio) -> web.StreamResponse:
+    """The recording as an attachment under its client's name. A range that cannot be honoured is ignored (RFC 9110)."""
+    first, last, status = _range(request, audio.size)
+    response = web.StreamResponse(status=status)
+    response.content_type = "application/octet-stream"
+    response.content_length = last - first + 1
+    response.headers["Accept-Ranges"] = "bytes"
+    response.headers["Content-Disposition"] = attachment(audio.name or UNNAMED)
+    response.headers["Cache-Control"] = "no-store"
+    if status == 206:
+        response.headers["Content-Range"] = f"bytes {first}-{last}/{audio.size}"
+    pieces = audio.read(first, last - first + 1)
+    # The first piece before the head: a store that is away is still an answer then.
+    piece = await anext(pieces, b"")
+    await response.prepare(request)
+    try:
+        while piece:
+            await response.write(piece)
+            piece = await anext(pieces, b"")
+    except (Unavailable, ConnectionError):
+        # Too late for an answer. A broken connection says that the length promised was not kept.
+        if request.transport is not None:
+            request.transport.abort()
+    return response
+
+
+def _range(request: web.Request, size: int) -> tuple[int, int, int]:
+    """First and last byte, and the status."""
+    whole = (0, size - 1, 200)
+    try:
+        wanted = request.http_range
+    except ValueError:
+        return whole
+    if wanted.start is None:
+        return whole
+    first = max(0, wanted.start + size) if wanted.start < 0 else wanted.start
+    last = min(wanted.stop or size, size) - 1
+    return (first, last, 206) if first <= last else whole

@@ -1,0 +1,70 @@
+"""A route and what the reference says of it: one table gives the router, the access rules and the documentation."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from aiohttp import web
+from pydantic import BaseModel
+
+from services.contracts.auth import Claims, Scope
+from services.contracts.errors import Code
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+CLAIMS: web.RequestKey[Claims] = web.RequestKey("claims", Claims)
+REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """A parameter in the path, the query or a header."""
+
+    name: str
+    text: str
+    where: Literal["path", "query", "header"] = "query"
+    kind: Literal["string", "integer", "number", "boolean"] = "string"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer of a route: what it means and what it holds."""
+
+    text: str
+    model: type[BaseModel] | None = None
+    media: tuple[str, ...] = ("application/json",)
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What a route reads: the fields of a form, a JSON document, a recording as it is."""
+
+    json: type[BaseModel] | None = None
+    form: type[BaseModel] | None = None
+    recording: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Method and path (aiohttp's template) with its handler; `scope` is what the key must have, None = no key."""
+
+    method: str
+    path: str
+    handler: Handler
+    summary: str
+    answers: Mapping[int, Answer]
+    scope: Scope | None = None
+    params: tuple[Param, ...] = ()
+    body: Body | None = None
+    errors: tuple[Code, ...] = field(default=())
+
+
+def claims(request: web.Request) -> Claims:
+    """Who asks: there on every route with a scope."""
+    return request[CLAIMS]
+
+
+def template(request: web.Request) -> str:
+    """The route's template: what logs and metrics may hold, where a path may hold a key."""
+    resource = request.match_info.route.resource
+    return resource.canonical if resource is not None else "unmatched"

@@ -1,0 +1,53 @@
+"""Errors as a client sees them: `application/problem+json` (RFC 9457), rendered in one place."""
+
+import json
+import math
+
+from aiohttp import web
+
+from services.contracts.errors import Code, Problem
+from services.runtime.blobs import StoreFull
+from services.runtime.jsapi import Unavailable
+
+AWAY_RETRY = 5.0
+"""Seconds after which to come back when a part of the service is away."""
+
+
+def problem_of(error: Exception) -> Problem | None:
+    """The problem that an exception means to the caller; None when it is a fault of ours."""
+    match error:
+        case Problem():
+            return error
+        case StoreFull():
+            return Problem(Code.STORE_FULL, retry_after=60)
+        case Unavailable():
+            return Problem(Code.UNAVAILABLE, str(error), retry_after=AWAY_RETRY)
+        case web.HTTPRequestEntityTooLarge():
+            return Problem(Code.TOO_LARGE)
+        case web.HTTPNotFound():
+            return Problem(Code.NOT_FOUND)
+        case web.HTTPMethodNotAllowed():
+            return Problem(Code.METHOD, allowed=sorted(error.allowed_methods))
+        case web.HTTPClientError():
+            return Problem(Code.MALFORMED)
+        case _:
+            return None
+
+
+def problem_response(problem: Problem, request_id: str) -> web.Response:
+    """The document, its status and the headers that belong to it."""
+    headers = {}
+    if problem.retry_after is not None:
+        # Whole seconds, rounded up: who comes a moment too early is refused again.
+        headers["Retry-After"] = str(max(1, math.ceil(problem.retry_after)))
+    if problem.kind.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    if problem.code == Code.METHOD:
+        headers["Allow"] = ", ".join(map(str, problem.more.get("allowed", ())))  # type: ignore[call-overload]
+    body = problem.body() | {"request_id": request_id}
+    return web.Response(
+        status=problem.kind.status,
+        body=json.dumps(body).encode(),
+        content_type="application/problem+json",
+        headers=headers,
+    )

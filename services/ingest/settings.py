@@ -1,0 +1,43 @@
+"""What an operator may set of ingest, beside what every process has."""
+
+from pydantic import Field
+
+from services.runtime.settings import Settings as Common
+
+
+class Settings(Common):
+    """Environment variables with the prefix `DESIFRE_`."""
+
+    http_host: str = Field("127.0.0.1", description="address that ingest listens on")
+    http_port: int = Field(3333, ge=0, le=65535, description="port that ingest listens on (0 = any free one)")
+    default_model: str = Field("base", description="model of a job that names none")
+    default_language: str | None = Field(
+        None, description="language of a job that names none, as ISO 639-1 code; unset = detected"
+    )
+    transcribe_wait: float = Field(600, ge=0, description="seconds that POST /transcribe waits before it answers 202")
+    longest_wait: float = Field(60, ge=0, description="most seconds that GET /jobs/{id}?wait= may ask for")
+    max_upload: int = Field(2 << 30, gt=0, description="largest upload in bytes")
+    max_uploads: int = Field(64, gt=0, description="uploads under way at once; more are told to come back")
+    upload_grace: float = Field(10, gt=0, description="seconds a body may idle before its rate counts")
+    upload_rate: int = Field(16 << 10, gt=0, description="slowest rate in bytes/s that a body may come in at")
+    rate_limit: str = Field("3000/minute", description="requests of one tenant, as `N/second`, `N/minute` or `N/hour`")
+    refusal_limit: str = Field(
+        "120/minute", description="requests of one address with no key or a wrong one (the loopback address is free)"
+    )
+    trusted_proxies: tuple[str, ...] = Field(
+        (), description="addresses of proxies whose X-Forwarded-For is believed, as a JSON list"
+    )
+    stalled_after: float = Field(
+        60, gt=0, description="seconds a job may stand still before what is missing is published"
+    )
+    sweep_after: float = Field(
+        86_400, gt=0, description="age in seconds at which a recording that never became a job is removed"
+    )
+    sweep_uploads_after: float = Field(
+        2 * 86_400,
+        gt=0,
+        description="age in seconds at which an unfinished upload is removed; above the longest upload",
+    )
+    claim_abandoned_after: float = Field(
+        600, gt=0, description="seconds after which a repeat no longer builds on an admission that broke off"
+    )

@@ -42,6 +42,8 @@ def table() -> Mapping[str, Permissions]:
         ),
         "transcriber": Permissions(
             publish=(
+                # A job whose samples were lost is prepared again.
+                subjects.ALL_JOBS,
                 subjects.ALL_PARTS,
                 subjects.ALL_SEGMENTS,
                 subjects.ALL_DEAD,

@@ -41,7 +41,7 @@ class Hands:
                 if working_on == job:
                     task.cancel(subjects.CANCEL)
 
-        subscription = await self._bus.nc.subscribe(f"{subjects.CANCEL}.>", cb=on_cancel)
+        subscription = await self._bus.nc.subscribe(subjects.cancel("*", "*"), cb=on_cancel)
         try:
             yield
         finally:

@@ -116,7 +116,7 @@ class NewKey(Frozen):
     tenant: str
     username: str
     scopes: tuple[Scope, ...]
-    expires: float | None
+    expires: float | None = None
     quota: Quota
 
 
@@ -124,13 +124,13 @@ class KeyInfo(Frozen):
     """A key as its owner sees it in a list."""
 
     key_id: str
-    label: str | None
+    label: str | None = None
     scopes: tuple[Scope, ...]
     created: float
-    last_used: float | None
-    expires: float | None
-    revoked: float | None
-    deprecated: bool
+    last_used: float | None = None
+    expires: float | None = None
+    revoked: float | None = None
+    deprecated: bool = False
 
 
 class KeyRef(Frozen):

@@ -70,7 +70,6 @@ FORBIDDEN: dict[str, list[str]] = {
         f"$JS.ACK.{subjects.JOBS}.batch-t.1.1.1.1.1",
     ],
     "transcriber": [
-        subjects.job("batch", "t", "j"),
         subjects.state("t", "j"),
         subjects.kv(subjects.CLAIMS, "c"),
         subjects.KEYS_VERIFY,

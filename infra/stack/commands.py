@@ -37,7 +37,7 @@ async def up(home: Home, environ: Mapping[str, str], *, show_logs: bool) -> int:
         min_free_bytes=_number(environ, "DESIFRE_MIN_FREE_BYTES", DEFAULT_MIN_FREE_BYTES),
         environ=environ,
         on_event=lambda event: print(f"  {event}", flush=True),
-        on_line=_print_line if show_logs else None,
+        on_line=_print_line if show_logs else lambda _, __: None,
     )
     print(f"Starting desifre in {home.root}", flush=True)
     starting = asyncio.create_task(stack.start(), name="start the stack")

@@ -1,14 +1,18 @@
 """Log files that stay bounded, and reading them back."""
 
+import asyncio
+import contextlib
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 MAX_BYTES = 8 << 20
 KEPT = 2
 """Older files beside the current one: NAME.log.1, NAME.log.2."""
 TAIL_BYTES = 256 << 10
+READ_CHUNK = 64 << 10
+LONGEST_LINE = 1 << 20
 
 
 class LogFile:
@@ -35,6 +39,46 @@ class LogFile:
             if newer.exists():
                 newer.replace(older)
         self._file = self._path.open("ab", buffering=0)
+
+
+async def copy_lines(output: int, path: Path, on_line: Callable[[bytes], None]) -> None:
+    """Copy what comes out of a pipe, which this owns from now on, to a log file until its other end is closed.
+
+    Whole lines at a time. Each write is a chunk to the page cache: not worth a thread.
+    """
+    stream = asyncio.StreamReader()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(output, "rb", buffering=0)
+    )
+    log = LogFile(path)
+    pending = b""
+    try:
+        while chunk := await stream.read(READ_CHUNK):
+            lines, newline, pending = (pending + chunk).rpartition(b"\n")
+            if len(pending) > LONGEST_LINE:
+                lines, newline, pending = lines + newline + pending, b"\n", b""
+            _emit(log, lines + newline, on_line)
+        _emit(log, pending + b"\n" if pending else b"", on_line)
+    finally:
+        transport.close()
+        log.close()
+
+
+def append(path: Path, line: str) -> None:
+    """Add a line of the launcher's own to a log."""
+    log = LogFile(path)
+    try:
+        log.write(f"{line}\n".encode())
+    finally:
+        log.close()
+
+
+def _emit(log: LogFile, lines: bytes, on_line: Callable[[bytes], None]) -> None:
+    # On a full disk a line is lost; not reading on would stop the process that wrote it.
+    with contextlib.suppress(OSError):
+        log.write(lines)
+    for line in lines.splitlines():
+        on_line(line)
 
 
 def tail(path: Path, lines: int) -> list[str]:

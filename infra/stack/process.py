@@ -10,18 +10,22 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 
 from infra.stack.errors import StackError
-from infra.stack.logs import LogFile, tail
+from infra.stack.logs import append, copy_lines, tail
 from infra.stack.probes import Probe
 from infra.stack.restarts import RestartPolicy
 
 PROBE_INTERVAL = 0.05
-READ_CHUNK = 64 << 10
 LOG_LINES_SHOWN = 15
 PR_SET_PDEATHSIG = 1
 DEATHS_TOLERATED = 3
+LAST_WORDS = 1.0
+"""Seconds that the end of the log of a dead process may take to arrive."""
+NOT_STARTED = 127
+"""What a shell says for a program that could not be started."""
 
 
 class State(StrEnum):
@@ -76,7 +80,7 @@ class Process:
         *,
         on_change: Callable[[], None] = lambda: None,
         on_death: Callable[["Process"], None] = lambda _: None,
-        on_line: Callable[[str, bytes], None] | None = None,
+        on_line: Callable[[str, bytes], None] = lambda _, __: None,
     ) -> None:
         self.spec = spec
         self.name = spec.name
@@ -91,7 +95,7 @@ class Process:
         self._log_path = log_path
         self._on_change = on_change
         self._on_death = on_death
-        self._on_line = on_line
+        self._on_line = partial(on_line, spec.name)
         self._child: asyncio.subprocess.Process | None = None
         self._supervisor: asyncio.Task[None] | None = None
         self._changed = asyncio.Condition()
@@ -207,7 +211,12 @@ class Process:
 
     async def _supervise(self) -> None:
         while self._wanted:
-            healthy_for = await self._run_once()
+            try:
+                healthy_for = await self._run_once()
+            except OSError as error:
+                # No processes or no memory left: a reason to try again later, as any other death.
+                append(self._log_path, f"could not be started: {error}")
+                healthy_for, self.last_exit = None, NOT_STARTED
             if not self._wanted:
                 break
             self.restarts += 1
@@ -242,7 +251,7 @@ class Process:
         self.runs += 1
         self.started_at = time.time()
         await self._move(State.STARTING)
-        pump = asyncio.create_task(self._pump(output), name=f"log {self.name}")
+        pump = asyncio.create_task(copy_lines(output, self._log_path, self._on_line), name=f"log {self.name}")
         probe = asyncio.create_task(self._watch_readiness(), name=f"probe {self.name}")
         try:
             self.last_exit = await child.wait()
@@ -250,6 +259,9 @@ class Process:
             probe.cancel()
             # Its children (engine, decoders) are of no use without it, and hold memory and the log's pipe.
             self._kill_group(child.pid)
+            # A grandchild that left the group may hold the pipe's other end for ever.
+            await asyncio.wait((pump, probe), timeout=LAST_WORDS)
+            pump.cancel()
             await asyncio.gather(pump, probe, return_exceptions=True)
             self.spec.clean_up()
             self.started_at = None
@@ -261,33 +273,6 @@ class Process:
             await asyncio.sleep(PROBE_INTERVAL)
         self._ready_since = time.monotonic()
         await self._move(State.READY)
-
-    async def _pump(self, output: int) -> None:
-        """Copy whole lines to the log file. A write of one chunk to the page cache: not worth a thread."""
-        loop = asyncio.get_running_loop()
-        stream = asyncio.StreamReader()
-        transport, _ = await loop.connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(output, "rb", buffering=0)
-        )
-        log = LogFile(self._log_path)
-        pending = b""
-        try:
-            while chunk := await stream.read(READ_CHUNK):
-                lines, newline, pending = (pending + chunk).rpartition(b"\n")
-                self._emit(log, lines + newline)
-            self._emit(log, pending + b"\n" if pending else b"")
-        finally:
-            transport.close()
-            log.close()
-
-    def _emit(self, log: LogFile, lines: bytes) -> None:
-        if lines:
-            # On a full disk a line is lost; not reading on would stop the process that wrote it.
-            with contextlib.suppress(OSError):
-                log.write(lines)
-            if self._on_line is not None:
-                for line in lines.splitlines():
-                    self._on_line(self.name, line)
 
     async def _move(self, state: State) -> None:
         async with self._changed:

@@ -37,7 +37,7 @@ class Stack:
         environ: Mapping[str, str] | None = None,
         min_free_bytes: int = DEFAULT_MIN_FREE_BYTES,
         on_event: Callable[[str], None] = lambda _: None,
-        on_line: Callable[[str, bytes], None] | None = None,
+        on_line: Callable[[str, bytes], None] = lambda _, __: None,
     ) -> None:
         self.home = Home(home.resolve())
         self._settings = settings or {}

@@ -6,6 +6,7 @@ import nats
 import pytest
 from minio import Minio
 from minio.error import S3Error
+from nats.aio.client import Client
 
 from tests.support import NatsServer, StoreServer
 
@@ -18,8 +19,9 @@ async def test_bus_lets_in_only_who_has_a_password(nats_server: NatsServer) -> N
     async def quiet(_: Exception) -> None:
         pass
 
+    stranger = Client()
     with pytest.raises(nats.errors.Error):
-        await nats.connect(
+        await stranger.connect(
             nats_server.url,
             user="ingest",
             password="guess",
@@ -27,6 +29,7 @@ async def test_bus_lets_in_only_who_has_a_password(nats_server: NatsServer) -> N
             max_reconnect_attempts=0,
             error_cb=quiet,
         )
+    await stranger.close()
 
 
 def test_store_keeps_each_identity_to_its_buckets(store_server: StoreServer) -> None:

@@ -190,7 +190,7 @@ class Admit(Frozen):
 
 
 class Reserve(Frozen):
-    """Request on `keys.v1.reserve` from prepare at each cut: seconds of the job so far. A maximum, so repeats are free."""
+    """Request on `keys.v1.reserve` from prepare at each cut: its seconds so far. A maximum, so repeats are free."""
 
     tenant: str
     job: str

@@ -105,6 +105,7 @@ def _finish(request: web.Request, response: web.StreamResponse, request_id: str)
     headers = response.headers
     headers["x-request-id"] = request_id
     headers["X-Content-Type-Options"] = "nosniff"
+    headers["Server"] = "desifre"
     headers.setdefault("Cache-Control", "no-store")
     who = request.get(CLAIMS)
     if who is not None and who.deprecated:

@@ -1,0 +1,1 @@
+"""A recording becomes parts: decoded in a sandbox, searched for voice, cut at silences."""

@@ -1,0 +1,263 @@
+"""A file to 16 kHz mono s16 samples, as a stream: no size and no length makes it need more memory.
+
+Runs in the sandbox, which is the second wall; the first is here: one demuxer, chosen by the first bytes, no protocol
+but our own reading of the open file, decoders from a list, limits on what comes out.
+"""
+
+import errno
+import os
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING
+
+import av
+import numpy as np
+from av.error import FFmpegError
+from av.stream import Discard
+from numpy.typing import NDArray
+
+from services.contracts.errors import Code
+from services.transcriber.prepare.media import BLOCK, SAMPLE_RATE, Limits, MediaError, MediaInfo
+from services.transcriber.prepare.sniff import counts_its_frames, demuxer_for
+
+if TYPE_CHECKING:
+    from av.audio.frame import AudioFrame
+    from av.audio.stream import AudioStream
+    from av.container import InputContainer
+
+CODECS = (
+    "aac,alac,amrnb,amrwb,flac,libopencore_amrnb,libopencore_amrwb,libopus,libvorbis,mp3,mp3float,opus,pcm_alaw,"
+    "pcm_f32be,pcm_f32le,pcm_f64be,pcm_f64le,pcm_mulaw,pcm_s16be,pcm_s16le,pcm_s24be,pcm_s24le,pcm_s32be,pcm_s32le,"
+    "pcm_s8,pcm_u8,vorbis"
+)
+"""FFmpeg's names of the decoders that may run, as it wants them."""
+_CODEC_OPTIONS = {"codec_whitelist": CODECS, "max_samples": str(1 << 20)}
+_OPTIONS = {
+    "protocol_whitelist": "none",
+    "codec_whitelist": CODECS,  # while probing; not looked at when decoding
+    "max_streams": "64",
+    "probesize": "5000000",
+    "analyzeduration": "5000000",
+}
+_READ = 256 << 10
+_LEAST_BYTES_PER_SECOND = 750  # 6 kbit/s, the least that Opus is made for: a longer claim from fewer bytes is a lie
+_SLACK_SECONDS = 0.5  # containers round, codecs pad
+
+Samples = NDArray[np.int16]
+
+
+class Source:
+    """An open file as PyAV wants it. Reads by position, since the descriptor's own is shared with the parent."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._at = 0
+        self.size = os.fstat(fd).st_size
+
+    def read(self, wanted: int = -1) -> bytes:
+        data = os.pread(self._fd, wanted if wanted >= 0 else self.size, self._at)
+        self._at += len(data)
+        return data
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = offset + (0, self._at, self.size)[whence]
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def read_at(self, wanted: int, offset: int) -> bytes:
+        return os.pread(self._fd, wanted, offset)
+
+    def breaks_off(self) -> bool:
+        """Whether a WAV is shorter than it says; FFmpeg believes the size of the file instead.
+
+        Sizes near 2 and 4 GiB are what programs write that do not know the length yet.
+        """
+        head = self.read_at(8, 0)
+        said = int.from_bytes(head[4:8], "little")
+        return head[:4] == b"RIFF" and self.size < said + 8 < 0x7FFF0000
+
+
+class Recording:
+    """One file being decoded. `blocks()` gives the samples, then `info` says what they were."""
+
+    info: MediaInfo
+
+    def __init__(self, source: Source, limits: Limits) -> None:
+        self._source = source
+        self._limits = limits
+        self._native = 0
+        self._decoded = 0
+
+    def blocks(self) -> Iterator[Samples]:
+        """The samples, `BLOCK` at a time except the last. Raises MediaError."""
+        name = demuxer_for(self._source.read_at)
+        if name is None:
+            raise MediaError(Code.NOT_AUDIO, "The file is in none of the formats that are read.")
+        try:
+            container = av.open(
+                self._source,
+                "r",
+                format=name,
+                options=_OPTIONS | {"format_whitelist": name},
+                metadata_errors="ignore",
+                buffer_size=_READ,
+            )
+        except (FFmpegError, ValueError) as error:
+            _raise_if_memory(error)
+            raise MediaError(Code.NOT_AUDIO, "It begins like audio but cannot be read.") from error
+        with container:
+            stream = self._stream(container)
+            claimed = self._claimed_seconds(container, stream, name)
+            if claimed and self._limits.max_seconds < claimed <= self._source.size / _LEAST_BYTES_PER_SECOND:
+                raise self._too_long()
+            broken = yield from self._samples(container, stream)
+            if not self._decoded:
+                raise MediaError(Code.NOT_AUDIO if broken else Code.NO_SOUND, "Not one sample could be decoded.")
+            seconds = self._decoded / SAMPLE_RATE
+            self.info = MediaInfo(
+                container=name,
+                codec=stream.codec_context.name,
+                sample_rate=stream.codec_context.sample_rate,
+                channels=stream.codec_context.layout.nb_channels,
+                decoded_samples=self._decoded,
+                container_seconds=claimed,
+                truncated=broken or (claimed or 0.0) > seconds + _SLACK_SECONDS + 0.001 * seconds,
+            )
+
+    def _stream(self, container: "InputContainer") -> "AudioStream":
+        if not container.streams.audio:
+            code = Code.NO_TRACK if len(container.streams) else Code.NOT_AUDIO
+            raise MediaError(code)
+        stream = container.streams.audio[0]
+        context = stream.codec_context
+        if context is None or context.name not in CODECS.split(","):
+            raise MediaError(Code.NOT_AUDIO, f"The codec {getattr(context, 'name', 'of the track')} is not read.")
+        context.options = _CODEC_OPTIONS
+        context.thread_count = 1
+        for other in container.streams:
+            if other is not stream:
+                other.discard = Discard.all
+        self._check(context.sample_rate, context.layout.nb_channels)
+        return stream
+
+    def _samples(self, container: "InputContainer", stream: "AudioStream") -> Generator[Samples, None, bool]:
+        """Yields the blocks; the generator's value says whether the file breaks off."""
+        mono = Mono()
+        pending: list[NDArray[np.float32]] = []
+        waiting = 0
+        packets = container.demux(stream)
+        broken = self._source.breaks_off()
+        damaged = False
+        while True:
+            try:
+                packet = next(packets)
+            except StopIteration:
+                break
+            except (FFmpegError, ValueError) as error:
+                _raise_if_memory(error)
+                broken = True
+                break
+            try:
+                frames = packet.decode()
+                damaged &= not packet.size  # the packet that ends a stream is empty
+            except (FFmpegError, ValueError) as error:  # what can be decoded is, as players do
+                _raise_if_memory(error)
+                damaged = not isinstance(error, EOFError)
+                continue
+            for frame in frames:
+                self._count(frame)
+                for piece in mono.convert(frame):
+                    pending.append(piece)
+                    waiting += piece.size
+                if waiting >= BLOCK:
+                    joined = np.concatenate(pending)
+                    whole = waiting - waiting % BLOCK
+                    for at in range(0, whole, BLOCK):
+                        yield self._finish(joined[at : at + BLOCK])
+                    pending, waiting = [joined[whole:]], waiting - whole
+        joined = np.concatenate([*pending, *mono.flush()]) if pending or waiting else np.empty(0, np.float32)
+        for at in range(0, joined.size, BLOCK):
+            yield self._finish(joined[at : at + BLOCK])
+        return broken or damaged
+
+    def _count(self, frame: "AudioFrame") -> None:
+        channels = frame.layout.nb_channels
+        self._check(frame.sample_rate, channels)
+        self._native += frame.samples * channels
+        if self._native > self._limits.native_samples:
+            raise MediaError(Code.MEDIA_LIMITS, "The recording holds too many samples in all its channels.")
+
+    def _check(self, rate: int, channels: int) -> None:
+        limits = self._limits
+        if not limits.min_rate <= rate <= limits.max_rate:
+            raise MediaError(Code.MEDIA_LIMITS, f"A sampling rate of {rate} Hz is not read.")
+        if not 1 <= channels <= limits.max_channels:
+            raise MediaError(Code.MEDIA_LIMITS, f"A recording with {channels} channels is not read.")
+
+    def _finish(self, wave: NDArray[np.float32]) -> Samples:
+        """To s16, counted. What is no number becomes silence: a float WAV may hold anything."""
+        self._decoded += wave.size
+        if self._decoded > self._limits.max_seconds * SAMPLE_RATE:
+            raise self._too_long()
+        if not np.isfinite(wave).all():
+            wave = np.nan_to_num(wave, nan=0.0, posinf=0.0, neginf=0.0)
+        samples: Samples = np.clip(np.rint(wave * 32768.0), -32768, 32767).astype(np.int16)
+        return samples
+
+    def _too_long(self) -> MediaError:
+        return MediaError(Code.TOO_LONG, f"It lasts longer than {self._limits.max_seconds / 3600:g} hours.")
+
+    def _claimed_seconds(self, container: "InputContainer", stream: "AudioStream", name: str) -> float | None:
+        """What the container says about this track, unless it only guesses from the size of the file."""
+        if name in ("aac", "amr") or (name == "mp3" and not counts_its_frames(self._source.read_at)):
+            return None
+        if stream.duration is not None and stream.time_base is not None:
+            return float(stream.duration * stream.time_base)
+        tag = stream.metadata.get("DURATION", "")  # Matroska's per-track statistics, 00:00:05.021000000
+        try:
+            hours, minutes, seconds = tag.split(":")
+            return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+        except ValueError:
+            if len(container.streams) > 1 or container.duration is None:
+                return None  # the container's length may be the picture's
+            return container.duration / av.time_base
+
+
+class Mono:
+    """Frames of any format to 16 kHz mono floats. Some files change their format half-way."""
+
+    def __init__(self) -> None:
+        self._format: tuple[str, str, int] | None = None
+        self._resampler: av.AudioResampler | None = None
+
+    def convert(self, frame: "AudioFrame") -> Iterator[NDArray[np.float32]]:
+        """What has become ready with this frame."""
+        this = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if this != self._format:
+            yield from self.flush()
+            self._format = this
+            self._resampler = av.AudioResampler(
+                "flt",
+                "mono",
+                SAMPLE_RATE,
+                options={"rematrix_maxval": "1.0"},  # as for integers: no clipping
+            )
+        frame.pts = None  # forged times must neither fill nor drop anything
+        yield from self._resample(frame)
+
+    def flush(self) -> Iterator[NDArray[np.float32]]:
+        """What the resampler still holds."""
+        if self._resampler is not None:
+            yield from self._resample(None)
+            self._resampler = None
+
+    def _resample(self, frame: "AudioFrame | None") -> Iterator[NDArray[np.float32]]:
+        assert self._resampler is not None
+        for ready in self._resampler.resample(frame):
+            yield ready.to_ndarray()[0]
+
+
+def _raise_if_memory(error: Exception) -> None:
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+        raise MediaError(Code.MEDIA_LIMITS, "Decoding it takes more memory than is allowed.") from error

@@ -83,7 +83,8 @@ def _cut(segment: Segment, seam: float, *, after: bool) -> list[Segment]:
 
 
 def assemble(manifest: Manifest, plan: Plan, parts: Sequence[PartWords]) -> Transcript:
-    """The transcript of these parts, which must be all of the plan's, in order."""
+    """The transcript of these parts, which must be all of the plan's."""
+    parts = sorted(parts, key=lambda part: (part.segments[0].start if part.segments else 0.0, part.n))
     segments = stitch(parts)
     failed = merge(span for part in parts for span in part.failed)
     transcribed = without(merge(span for part in parts for span in part.transcribed), failed)

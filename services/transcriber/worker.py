@@ -21,7 +21,15 @@ from services.runtime.records import JobGone, Records
 from services.transcriber import attempts
 from services.transcriber.assemble import Assembler, merge
 from services.transcriber.engine.batcher import batches_of
-from services.transcriber.engine.protocol import Engine, EngineDied, EngineFailed, Task, Window, WindowResult
+from services.transcriber.engine.protocol import (
+    Engine,
+    EngineDied,
+    EngineFailed,
+    ModelAway,
+    Task,
+    Window,
+    WindowResult,
+)
 from services.transcriber.engine.windows import windows_of
 from services.transcriber.hands import ChildDied
 from services.transcriber.rate import Rate
@@ -96,12 +104,13 @@ class PartWorker:
         try:
             words = await self._stored(work) or await self._hear(work, part, record, rank, queued)
         except EngineDied as error:
-            get_logger().warning("the engine died on a part", job=job, n=work.n, reason=error.reason)
-            await self._records.change(tenant, job, lambda r: attempts.crashed(r, name))
+            get_logger().warning("the engine died on a part", job=job, n=work.n, cause=error.cause)
+            blame = attempts.not_counted if error.innocent else attempts.crashed
+            await self._records.change(tenant, job, lambda r: blame(r, name))
             raise ChildDied from error
-        except EngineFailed as error:
-            failure = Failure(code=Code.ENGINE, message=error.reason, retryable=True)
-            await self._assembler.fail(record, failure, ours=True)
+        except (EngineFailed, ModelAway) as error:
+            code = Code.ENGINE if isinstance(error, EngineFailed) else Code.MODEL_AWAY
+            await self._assembler.fail(record, Failure(code=code, message=str(error), retryable=True), ours=True)
             return
         except SamplesMissing:
             await self._prepare_again(record, name)
@@ -135,14 +144,15 @@ class PartWorker:
             heard = await self._windows(work, record, windows, rank, alone, queued)
         finally:
             self._slots.leave(rank)
+        segments = tuple(segment for result in heard.results for segment in result.segments)
         words = PartWords(
             n=part.n,
             language=heard.language,
             language_probability=heard.probability,
-            segments=tuple(segment for result in heard.results for segment in result.segments),
+            segments=segments,
             transcribed=merge((result.start, result.end) for result in heard.results if not result.failed),
             failed=merge((result.start, result.end) for result in heard.results if result.failed),
-            suspect=merge((s.start, s.end) for result in heard.results for s in result.segments if s.suspect),
+            suspect=merge((segment.start, segment.end) for segment in segments if segment.suspect),
         )
         if await self._blobs.put_once(objects.words(work.tenant, work.job, work.n), words.encode()):
             return words
@@ -161,7 +171,9 @@ class PartWorker:
         language, probability = record.language or work.language, None
         if language is None and windows:
             async with self._slots.slot(rank, alone=alone):
-                language, probability = await self._engine.detect_language(windows, work.options.model)
+                language, probability = await self._engine.detect_language(
+                    windows, work.options.model, budget=BUDGET, urgent=rank[0] == 0
+                )
             # Once per recording: whoever is first decides for all parts.
             settled = await self._records.change(
                 work.tenant, work.job, lambda r: None if r.language else r.model_copy(update={"language": language})
@@ -175,7 +187,7 @@ class PartWorker:
             async with self._slots.slot(rank, alone=alone):
                 with self._rate.measuring(seconds):
                     budget = BUDGET + 3 * seconds / self._rate.per_slot
-                    results = await self._engine.transcribe(mine, task, budget=budget)
+                    results = await self._engine.transcribe(mine, task, budget=budget, urgent=rank[0] == 0)
             return list(zip(members, results, strict=True))
 
         batches = batches_of(windows, early=record.bits == 0 and work.n == 0)

@@ -108,16 +108,14 @@ class Preparer:
         if manifest is None:
             raise Ended
         plan = await self._blobs.get(objects.plan(tenant, job))
+        if plan is not None:
+            await self._offer_again(record, manifest)
         while plan is None:
             bound = await self._records.parts(tenant, job)
             try:
                 plan = await self._cut(record, manifest, bound)
             except Diverged:
                 get_logger().info("another prepare was faster; going on with its cuts", job=job)
-                continue
-            break
-        else:
-            await self._offer_again(record, manifest)
         sealed = Plan.model_validate_json(plan)
         if not await self._blobs.put_once(objects.plan(tenant, job), plan):
             sealed = Plan.model_validate_json(await self._blobs.get(objects.plan(tenant, job)) or plan)
@@ -135,21 +133,25 @@ class Preparer:
     async def _cut(self, record: Record, manifest: Manifest, bound: dict[int, Part]) -> bytes:
         """Decode the whole source; each cut becomes a part. Returns the plan's bytes."""
         tenant, job = record.tenant, record.job
-        ranges = tuple((bound[n].start, bound[n].end, bound[n].overlap) for n in sorted(bound))
-        cutter = self._cutter(manifest.options.vad, ranges)
+        known = {(part.start, part.end): part for part in sorted(bound.values(), key=lambda part: part.start)}
+        cutter = self._cutter(manifest.options.vad, tuple((*span, part.overlap) for span, part in known.items()))
         source = self._blobs.read(objects.source(tenant, job))
-        count = 0
+        count = len(bound)
+
+        async def publish(cuts: list[Cut]) -> None:
+            nonlocal count
+            for cut in cuts:
+                part = known.get((cut.start, cut.end))
+                await self._part(record, manifest, part.n if part else count, cut, part)
+                count += part is None
+
         async with self._scratch.filled(source, manifest.size) as fd:
             decoding = self._sandbox.decode(fd)
             async with decoding:
                 async for block in decoding:
-                    for cut in cutter.feed(block):
-                        await self._part(record, manifest, count, cut, bound.get(count))
-                        count += 1
+                    await publish(cutter.feed(block))
                 info: MediaInfo = decoding.info
-        for cut in cutter.close():
-            await self._part(record, manifest, count, cut, bound.get(count))
-            count += 1
+        await publish(cutter.close())
         duration = info.decoded_samples / SAMPLE_RATE
         await self._reserve(record, duration)
         plan = Plan(parts=count, duration=duration, truncated=info.truncated, vad=manifest.options.vad)

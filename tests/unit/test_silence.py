@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.transcriber.prepare.media import FRAME, SAMPLE_RATE
@@ -12,6 +12,7 @@ from services.transcriber.prepare.silence import NEVER, Everything, SpeechFinder
 
 PADDING = round(0.4 * SAMPLE_RATE)
 
+some = settings(max_examples=60, deadline=None)
 runs = st.lists(
     st.tuples(st.sampled_from([0.0, 0.2, 0.36, 0.45, 0.6, 0.99]), st.integers(1, 40)), min_size=0, max_size=30
 )
@@ -36,6 +37,7 @@ def spoken(start: float, end: float, total: float) -> list[float]:
     return [0.9 if start <= t < end else 0.05 for t in at]
 
 
+@some
 @given(runs, st.integers(1, 50))
 def test_block_sizes_do_not_matter(run: list[tuple[float, int]], step: int) -> None:
     """The same probabilities give the same stretches however they arrive."""
@@ -43,6 +45,7 @@ def test_block_sizes_do_not_matter(run: list[tuple[float, int]], step: int) -> N
     assert found(probabilities, step) == found(probabilities)
 
 
+@some
 @given(runs)
 def test_stretches_are_in_order_and_inside(run: list[tuple[float, int]]) -> None:
     """Stretches follow one another without overlapping, hold their voice, and lie inside the recording."""
@@ -58,6 +61,7 @@ def test_stretches_are_in_order_and_inside(run: list[tuple[float, int]]) -> None
         assert after.voice - before.silent >= 0.3 * SAMPLE_RATE
 
 
+@some
 @given(runs)
 def test_what_is_surely_voice_is_found(run: list[tuple[float, int]]) -> None:
     """Every run of certain voice that lasts 0.1 s lies in a stretch; outside of all padding none does."""
@@ -69,6 +73,7 @@ def test_what_is_surely_voice_is_found(run: list[tuple[float, int]]) -> None:
         at += count * FRAME
 
 
+@some
 @given(runs)
 def test_nothing_changes_after_the_delay(run: list[tuple[float, int]]) -> None:
     """What began before the delay is given or known to run, and what was given is never taken back."""

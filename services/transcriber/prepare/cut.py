@@ -106,14 +106,22 @@ class Cutter:
         start = max(speech[0].start, self._from)
         shortest, longest = self._opening if self._last_end is None else self._usual
         reach = start + longest
-        if certain < min(reach, limit):
+        if certain < reach:
             return None
-        if limit <= reach or (limit == certain == NEVER and speech[-1].end <= reach):
-            cut = self._cut(start, min(speech[-1].end, limit))
-            self._from = max(self._from, limit)
-            return cut
-        end = silence_between(speech, start + shortest, reach)
-        return self._cut(start, self._quiet_end(start, shortest, reach) if end is None else end)
+        # Decided as if nothing were bound: a hole in what an earlier preparation left is so filled as it was.
+        end = self._end(self._speech(NEVER), start + shortest, reach, certain)
+        if end <= limit:
+            return self._cut(start, end)
+        cut = self._cut(start, min(speech[-1].end, limit))
+        self._from = limit
+        return cut
+
+    def _end(self, speech: Sequence[Stretch], earliest: int, reach: int, certain: int) -> int:
+        """Where the part ends that begins with `speech`."""
+        if certain == NEVER and speech[-1].end <= reach:
+            return speech[-1].end
+        end = silence_between(speech, earliest, reach)
+        return self._quiet_end(earliest, reach) if end is None else end
 
     def _speech(self, limit: int) -> list[Stretch]:
         """The stretches whose voice is heard between the last cut and `limit`; the last one may still run."""
@@ -135,10 +143,10 @@ class Cutter:
         self._forget(self._from)
         return Cut(start, end, pcm, speech, overlap)
 
-    def _quiet_end(self, start: int, shortest: int, reach: int) -> int:
+    def _quiet_end(self, earliest: int, reach: int) -> int:
         """Where a cut in the middle of speech ends: the quietest moment in reach and half of the overlap more."""
         latest = reach - OVERLAP // 2
-        earliest = min(max(start + shortest, reach - SEARCH), reach - OVERLAP)
+        earliest = min(max(earliest, reach - SEARCH), reach - OVERLAP)
         around = 2 * (earliest - self._base), 2 * (latest + QUIET * FRAME // 2 - self._base)
         return earliest + quietest(bytes(self._pcm[slice(*around)])) + OVERLAP // 2
 

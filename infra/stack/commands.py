@@ -83,7 +83,7 @@ def up_detached(home: Home) -> int:
     log = home.logs / f"{LAUNCHER}.log"
     with log.open("wb") as output:
         launcher = subprocess.Popen(
-            [sys.executable, "-m", "infra.stack", "up"],
+            [*specs.PYTHON, "-m", "infra.stack", "up"],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -192,7 +192,7 @@ def inside(
     )
     name = f"services.{kind}.{module}" if module else f"services.{kind}"
     passed = arguments[1:] if arguments and arguments[0] == "--" else arguments
-    return [sys.executable, "-m", name, *passed], wiring.service_environment(kind, kind)
+    return [*specs.PYTHON, "-m", name, *passed], wiring.service_environment(kind, kind)
 
 
 def _table(report: Mapping[str, Any]) -> str:

@@ -21,6 +21,8 @@ SERVICES = ("keys", "ingest", "transcriber")
 EVERYTHING = (NATS, STORE, *SERVICES)
 """In the order of their start."""
 
+PYTHON = (sys.executable, "-P")
+"""Without the working directory on the path: a folder `services` of somebody else's must not be ours."""
 LONGEST_SOCKET_PATH = 100
 """Unix allows 108 bytes, some systems 104."""
 SERVICE_GRACE, KEYS_GRACE, SERVER_GRACE = 5.0, 1.0, 3.5
@@ -142,7 +144,7 @@ class Wiring:
         port = self.http_port if kind == "ingest" else self.ports[name]
         return Spec(
             name=name,
-            argv=(sys.executable, "-m", f"services.{kind}"),
+            argv=(*PYTHON, "-m", f"services.{kind}"),
             env=self.service_environment(kind, name),
             ports={"http" if kind == "ingest" else "ops": port},
             ready=probes.http_ok(port, "/readyz"),

@@ -31,6 +31,7 @@ class Desk:
     async def start(self, *arguments: str, **environ: str) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
             sys.executable,
+            "-P",
             "-m",
             "services.cli",
             *arguments,
@@ -102,9 +103,13 @@ async def test_a_second_copy_is_told_who_runs_there(desk: Desk) -> None:
     code, printed = await desk.run("logs", "keys")
     assert code == 0
     assert '"service": "keys"' in printed
+    running = [
+        psutil.Process(pid) for pid in (status["launcher"], *(process["pid"] for process in status["processes"]))
+    ]
     code, printed = await desk.run("down")
     assert code == 0, printed
-    assert not psutil.pid_exists(status["launcher"])
+    _, alive = await asyncio.to_thread(psutil.wait_procs, running, 10)
+    assert not alive
     assert (await desk.run("status"))[0] == 4
 
 

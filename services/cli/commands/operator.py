@@ -57,6 +57,7 @@ def _stack(*arguments: str) -> NoReturn:
     if importlib.util.find_spec("infra") is None:
         typer.echo("desifre: the stack is not installed here: pip install 'desifre[embedded]'.", err=True)
         raise typer.Exit(1)
-    command = [sys.executable, "-m", "infra.stack", *arguments]
+    # -P: a folder `infra` in the working directory must not be taken for ours.
+    command = [sys.executable, "-P", "-m", "infra.stack", *arguments]
     sys.stdout.flush()
     os.execv(sys.executable, command)  # noqa: S606 - no shell is meant

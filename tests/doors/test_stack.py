@@ -194,7 +194,8 @@ async def test_a_launcher_that_is_killed_takes_everything_along_and_can_be_start
         code, printed = await desk.run("up", "--detach")
         assert code == 0, printed
         status = json.loads((await desk.run("status", "--json"))[1])
-        running = [psutil.Process(process["pid"]) for process in status["processes"]]
+        running = psutil.Process(status["launcher"]).children(recursive=True)
+        assert len(running) >= len(PROCESSES)
         os.kill(status["launcher"], signal.SIGKILL)
         _, alive = await asyncio.to_thread(psutil.wait_procs, running, 10)
         assert not alive

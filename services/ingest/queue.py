@@ -12,7 +12,7 @@ from time import monotonic, time
 
 from services.contracts import subjects
 from services.contracts.events import Record
-from services.contracts.jobs import Lane
+from services.contracts.jobs import Lane, State
 from services.ingest.engines import Engines
 from services.runtime.bus import Bus
 from services.runtime.records import Records
@@ -59,10 +59,14 @@ class Queue:
         self._left: OrderedDict[str, float] = OrderedDict()
 
     def hear(self, record: Record) -> None:
-        """Remember how many seconds of a job are left; called with every state event."""
+        """Take note of a job that came, went or got on; called with every state event."""
+        own = self._queue_of(record)
         if record.state.terminal:
             self._left.pop(record.job, None)
+            own.units.pop(record.job, None)
             return
+        if record.state == State.ACCEPTED:  # it may be younger than the last count
+            own.units.setdefault(record.job, 1)
         self._left[record.job] = _left(record)
         self._left.move_to_end(record.job)
         while len(self._left) > REMEMBERED:
@@ -73,7 +77,7 @@ class Queue:
         if record.state.terminal or record.timings.started is not None:
             return None
         await self._count()
-        own = self._lanes.get(record.lane, {}).get(record.tenant, _Queue())
+        own = self._queue_of(record)
         before = own.before(record.job)
         k = sum(own.units[job] for job in before)
         position, ahead = 1 + k, sum(self._seconds(job) for job in before)
@@ -84,10 +88,15 @@ class Queue:
                 if lane == record.lane and tenant == record.tenant:
                     continue
                 waiting = sum(queue.units.values())
+                if not waiting:
+                    continue
                 first = min(waiting, k + 1) if lane == record.lane else waiting
                 position += first
                 ahead += sum(self._seconds(job) for job in queue.units) * first / waiting
         return Place(position, round(ahead, 1), await self._start(ahead))
+
+    def _queue_of(self, record: Record) -> _Queue:
+        return self._lanes.setdefault(record.lane, {}).setdefault(record.tenant, _Queue())
 
     async def _start(self, ahead: float) -> float | None:
         rates = [card.rate for card in await self._engines.cards() if card.rate]

@@ -1,0 +1,39 @@
+"""Parts of the service that are away: told as such, with a time to come back, and nothing is half done."""
+
+from pathlib import Path
+
+import aiohttp
+
+from infra.stack import Stack
+from tests.doors.caller import Caller
+
+
+async def test_what_is_away_is_said(tmp_path: Path) -> None:
+    """Without the store, keys or the bus a request is 503 with Retry-After and leaves nothing behind."""
+    async with (
+        Stack(tmp_path, services=["nats", "s3", "keys", "ingest"]) as stack,
+        aiohttp.ClientSession() as session,
+    ):
+        nobody = Caller(session, stack.http_url)
+        me = await nobody.sign_up()
+        usage = (await me("GET", "/usage")).json()
+
+        await stack.process("s3").stop()
+        reply = await me("POST", "/jobs", data=b"sound")
+        assert (reply.status, reply.code) == (503, "unavailable")
+        assert int(reply.headers["Retry-After"]) > 0
+        assert (await nobody("GET", "/readyz")).json()["checks"]["store"] != "ok"
+        assert (await me("GET", "/usage")).json() == usage
+
+        await stack.process("keys").stop()
+        stranger = Caller(session, stack.http_url, "tk_" + "a" * 32)
+        assert (await stranger("GET", "/jobs")).code == "unavailable"
+        assert (await nobody("POST", "/generate-key", params={"username": "x"})).code == "unavailable"
+        assert (await me("GET", "/v1/models")).status == 200  # its key was verified a moment ago
+
+        await stack.process("nats").stop()
+        reply = await me("GET", "/jobs/job_01M83PRRQKZGF5RJXYNWRWV2GN")
+        assert (reply.status, reply.code) == (503, "unavailable")
+        ready = await nobody("GET", "/readyz")
+        assert (ready.status, ready.json()["checks"]["bus"] != "ok") == (503, True)
+        assert (await nobody("GET", "/livez")).status == 200

@@ -7,6 +7,7 @@ takes it for a voice, which is what cutting needs.
 """
 
 import io
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -155,18 +156,23 @@ def encode(samples: Samples, name: str) -> bytes:
 
 def mux(samples: Samples, wanted: Format, options: dict[str, str] | None = None) -> bytes:
     """The samples as a file of any container and codec, for what `FORMATS` does not hold."""
-    out = io.BytesIO()
-    with av.open(out, "w", format=wanted.container, options=options or {}) as container:
+    with tempfile.NamedTemporaryFile() as out:  # some muxers read again what they wrote
+        _mux(out.name, samples, wanted, options or {})
+        return out.read()
+
+
+def _mux(path: str, samples: Samples, wanted: Format, options: dict[str, str]) -> None:
+    with av.open(path, "w", format=wanted.container, options=options) as container:
         stream = container.add_stream(wanted.codec, rate=wanted.rate, layout=wanted.layout)
         stream.codec_context.format = wanted.sample_format
         stream.codec_context.options = {"strict": "experimental"}  # FFmpeg's own Vorbis encoder is called so
         picture = _add_picture(container, wanted.video) if wanted.video else None
+        container.start_encoding()
         if picture:
             _draw(container, picture, samples.size / RATE)
         for frame in _frames(samples):
             container.mux(stream.encode(frame))  # PyAV resamples and splits to what the codec wants
         container.mux(stream.encode(None))
-    return out.getvalue()
 
 
 def picture_only(seconds: float = 1.0) -> bytes:

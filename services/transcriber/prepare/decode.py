@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from services.contracts.errors import Code
 from services.transcriber.prepare.media import BLOCK, SAMPLE_RATE, Limits, MediaError, MediaInfo
-from services.transcriber.prepare.sniff import counts_its_frames, demuxer_for
+from services.transcriber.prepare.sniff import demuxer_for, knows_its_length, promised_bytes
 
 if TYPE_CHECKING:
     from av.audio.frame import AudioFrame
@@ -67,15 +67,6 @@ class Source:
 
     def read_at(self, wanted: int, offset: int) -> bytes:
         return os.pread(self._fd, wanted, offset)
-
-    def breaks_off(self) -> bool:
-        """Whether a WAV is shorter than it says; FFmpeg believes the size of the file instead.
-
-        Sizes near 2 and 4 GiB are what programs write that do not know the length yet.
-        """
-        head = self.read_at(8, 0)
-        said = int.from_bytes(head[4:8], "little")
-        return head[:4] == b"RIFF" and self.size < said + 8 < 0x7FFF0000
 
 
 class Recording:
@@ -147,7 +138,7 @@ class Recording:
         pending: list[NDArray[np.float32]] = []
         waiting = 0
         packets = container.demux(stream)
-        broken = self._source.breaks_off()
+        broken = promised_bytes(self._source.read_at) > self._source.size
         damaged = False
         while True:
             try:
@@ -210,7 +201,7 @@ class Recording:
 
     def _claimed_seconds(self, container: "InputContainer", stream: "AudioStream", name: str) -> float | None:
         """What the container says about this track, unless it only guesses from the size of the file."""
-        if name in ("aac", "amr") or (name == "mp3" and not counts_its_frames(self._source.read_at)):
+        if not knows_its_length(name, self._source.read_at):
             return None
         if stream.duration is not None and stream.time_base is not None:
             return float(stream.duration * stream.time_base)

@@ -188,7 +188,7 @@ class Decoding:
                 pid = await loop.sock_recv(self._life, 32)
             if not pid:
                 raise DecoderDied("the fork server died")
-            self._pid = int(pid)
+            self.pid = int(pid)
         except TimeoutError:
             await self._end()
             raise DecoderDied("the fork server does not answer") from None
@@ -246,11 +246,11 @@ class Decoding:
         if not self._is_nice and self._decoded > URGENT_SECONDS:
             self._is_nice = True
             with contextlib.suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, self._pid, 10)
+                os.setpriority(os.PRIO_PROCESS, self.pid, 10)
 
     def _check_budget(self) -> None:
         self._looked = time.monotonic()
-        if cpu_seconds(self._pid) > self._limits.cpu_seconds + self._limits.cpu_share * self._decoded:
+        if cpu_seconds(self.pid) > self._limits.cpu_seconds + self._limits.cpu_share * self._decoded:
             raise DecoderDied("the decoder has used up its processor time")
 
     async def _wait_for_end(self) -> str:

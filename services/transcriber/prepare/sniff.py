@@ -54,10 +54,24 @@ def tag_end(read: Read) -> int:
     return at
 
 
-def counts_its_frames(read: Read) -> bool:
-    """Whether an MP3 says how long it is (a Xing, Info or VBRI frame), so that its length need not be guessed."""
-    head = read(HEAD, tag_end(read))
-    return any(0 <= head.find(name) < 2048 for name in (b"Xing", b"Info", b"VBRI"))
+def knows_its_length(demuxer: str, read: Read) -> bool:
+    """Whether the length that FFmpeg gives was written by who made the file, and not guessed from the file's size."""
+    if demuxer == "mp3":
+        head = read(HEAD, tag_end(read))
+        return any(0 <= head.find(name) < 2048 for name in (b"Xing", b"Info", b"VBRI"))
+    if demuxer == "wav":
+        return read(4, 0) != b"RIFF" or promised_bytes(read) > 0
+    return demuxer not in ("aac", "amr")
+
+
+def promised_bytes(read: Read) -> int:
+    """How long a WAV says it is, which FFmpeg does not compare with what there is; 0 if it does not say.
+
+    Sizes near 2 and 4 GiB are what programs write that do not know yet.
+    """
+    head = read(8, 0)
+    size = int.from_bytes(head[4:8], "little") + 8
+    return size if head[:4] == b"RIFF" and size < 0x7FFF_0000 else 0
 
 
 def _frames_follow(head: bytes, length: Callable[[int], int], same: int) -> bool:

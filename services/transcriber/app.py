@@ -15,7 +15,7 @@ from services.runtime.puller import Puller
 from services.runtime.records import Records
 from services.transcriber.assemble import Assembler
 from services.transcriber.card import Announcer
-from services.transcriber.engine.process import open_engine
+from services.transcriber.engine.opening import open_engine
 from services.transcriber.engine.protocol import Engine
 from services.transcriber.hands import Hands
 from services.transcriber.loops import PartLoop, PrepareLoop
@@ -40,7 +40,7 @@ async def transcriber(settings: TranscriberSettings, life: Life) -> AsyncIterato
         sandbox = Sandbox(Limits(max_seconds=settings.max_audio_seconds), allow_weak=settings.allow_weak_sandbox)
         await sandbox.start()
         stack.push_async_callback(sandbox.close)
-        engine = await stack.enter_async_context(open_engine(settings, blobs))
+        engine = await stack.enter_async_context(open_engine(settings))
         await until_there(bus.ensure_streams)
         await until_there(lambda: blobs.check_conditional("probe/transcriber"))
         rate = Rate(engine.slots)

@@ -33,8 +33,8 @@ class Announcer:
                 name=model.name,
                 available=model.available,
                 loaded=model.loaded,
-                multilingual=not model.name.endswith(".en"),
-                bytes=model.cost,
+                multilingual=model.multilingual,
+                bytes=model.bytes,
                 pinned=model.pinned,
             )
             for model in self._engine.models()

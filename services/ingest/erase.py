@@ -7,7 +7,7 @@ from services.runtime.records import Records
 
 
 class Eraser:
-    """Removes the data of jobs that have ended. Every step may be repeated."""
+    """Removes the data of jobs that have ended. May be repeated, which also removes what an engine wrote late."""
 
     def __init__(self, blobs: Blobs, records: Records) -> None:
         self._blobs = blobs
@@ -26,11 +26,8 @@ class Eraser:
             await self._records.settle(erased, tenant)
             if outcome != erased:
                 await self._blobs.put(objects.outcome(tenant, job), erased.encode())
-            await self._blobs.durable()
-        await self.sweep(tenant, job)
-
-    async def sweep(self, tenant: str, job: str) -> None:
-        """Remove what an engine wrote after the erasure; `job.json` goes first, so that nothing rebuilds the job."""
+                await self._blobs.durable()
+        # First, so that nothing rebuilds the job from what is left when this stops half-way.
         await self._blobs.delete([objects.manifest(tenant, job)])
         keep = frozenset((objects.outcome(tenant, job),))
         await self._blobs.delete_prefix(objects.prefix(tenant, job), keep)

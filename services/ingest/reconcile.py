@@ -21,7 +21,7 @@ from services.runtime.blobs import Blobs
 from services.runtime.bus import Bus
 from services.runtime.jsapi import Unavailable
 from services.runtime.logs import get_logger
-from services.runtime.records import Records
+from services.runtime.records import JobGone, Records
 
 LATE = 24 * 3600.0
 """Seconds after an erasure for which something may still be written by an engine that knew nothing of it."""
@@ -70,6 +70,7 @@ class Reconciler:
         self._revision = 0
         self._unfinished: dict[Key, _Seen] = {}
         self._erased: dict[Key, float] = {}
+        self._to_erase: set[Key] = set()
         self._sweep_due = 0.0
 
     async def run(self) -> None:
@@ -93,12 +94,13 @@ class Reconciler:
             self._epoch, self._sweep_due = epoch, self._clock() + self._pace.sweep_every
         elif self._clock() >= self._sweep_due:
             overdue = await self._sweep.round(everything=False)
-            await self._sweep_erased()
+            self._look_for_late_words()
             self._sweep_due = self._clock() + self._pace.sweep_every
         else:
             overdue = []
         await self._look()
-        await self._mend([record for record in overdue if not record.state.terminal] + self._stalled())
+        await self._erase()
+        await self._mend([record for record in overdue if _is_ours(record)] + self._stalled())
 
     async def _look(self) -> None:
         """Take in what changed in the bucket since the last look."""
@@ -116,8 +118,8 @@ class Reconciler:
             return
         if record.state == State.ERASED and key not in self._erased:
             self._erased[key] = self._clock()
-            await self._eraser.erase(*key)
-        elif not record.state.terminal and record.lane != Lane.LIVE:  # a live job is looked after by its lease
+            self._to_erase.add(key)
+        elif _is_ours(record):
             self._unfinished[key] = _Seen(record, self._clock())
 
     def _stalled(self) -> list[Record]:
@@ -133,7 +135,10 @@ class Reconciler:
         on_the_bus = {tuple(subject.split(".")[2:4]) for subject in busy}
         for record in stalled:
             if (record.tenant, record.job) not in on_the_bus:
-                await self._put_back(record)
+                try:
+                    await self._put_back(record)
+                except (ValidationError, JobGone):
+                    self._log.error("the objects of a job cannot be read", tenant=record.tenant, job=record.job)
 
     async def _put_back(self, record: Record) -> None:
         """Publish what is missing of a job that nobody works on. The record may be older than the job by now."""
@@ -175,8 +180,18 @@ class Reconciler:
             for n in missing
         }
 
-    async def _sweep_erased(self) -> None:
-        for key in self._erased:
-            await self._eraser.sweep(*key)
+    async def _erase(self) -> None:
+        for key in list(self._to_erase):
+            await self._eraser.erase(*key)
+            self._to_erase.discard(key)
+
+    def _look_for_late_words(self) -> None:
+        """Have everything that was erased lately erased once more."""
         now = self._clock()
         self._erased = {key: at for key, at in self._erased.items() if now - at < LATE}
+        self._to_erase |= self._erased.keys()
+
+
+def _is_ours(record: Record) -> bool:
+    """Whether the reconciler looks after this job: a live one has its lease, one that has ended needs nothing."""
+    return not record.state.terminal and record.lane != Lane.LIVE

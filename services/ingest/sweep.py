@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from pydantic import ValidationError
+
 from services.contracts import objects, subjects
 from services.contracts.auth import Admit, Granted
 from services.contracts.errors import Problem
@@ -56,13 +58,20 @@ class Sweep:
                 if record is not None:
                     rebuilt.append(record)
         aborted = await self._blobs.stale_uploads(datetime.fromtimestamp(self._clock() - self._uploads_after, UTC))
-        if aborted or rebuilt:
-            self._log.info("swept the store", count=aborted, jobs=len(rebuilt))
+        if aborted:
+            self._log.info("unfinished uploads were aborted", count=aborted)
+        if rebuilt:
+            self._log.warning("records were missing and are rebuilt", count=len(rebuilt))
         return rebuilt
 
     async def _unknown(self, tenant: str, job: str) -> Record | None:
         """A folder without a record: a job that lost it, a tombstone, or an admission under way or come to nothing."""
-        record = await self._records.rebuild(tenant, job)
+        try:
+            record = await self._records.rebuild(tenant, job)
+        except ValidationError:
+            # One damaged job must not keep all others from being looked after; the operator has to see it.
+            self._log.error("the objects of a job cannot be read", tenant=tenant, job=job)
+            return None
         if record is not None:
             return record
         found = [stat async for stat in self._blobs.list(objects.prefix(tenant, job))]

@@ -99,7 +99,10 @@ def render(transcript: Transcript, form: Format, *, width: int | None = None, co
 
 
 def document(transcript: Transcript) -> Document:
-    """`json`: the old service's `text`, `model` and `words`, and ours: language, segments, coverage."""
+    """`json`: the old service's `text`, `model` and `words`, and ours: language, segments, coverage.
+
+    A word keeps the space before it where its script has one, so that the words put together are the text.
+    """
     return Document(
         job_id=transcript.job,
         text=transcript.text.strip(),
@@ -108,7 +111,7 @@ def document(transcript: Transcript) -> Document:
         language=transcript.language,
         language_probability=transcript.language_probability,
         duration=transcript.duration,
-        words=_words(transcript),
+        words=list(transcript.words),
         segments=[Stretch.model_validate(segment, from_attributes=True) for segment in transcript.segments],
         coverage=transcript.coverage,
     )
@@ -125,7 +128,7 @@ def verbose(transcript: Transcript) -> dict[str, Any]:
             {"id": n, "seek": round(segment.start * 100)} | segment.model_dump(exclude={"words"}, exclude_none=True)
             for n, segment in enumerate(transcript.segments)
         ],
-        "words": [word.model_dump() for word in _words(transcript)],
+        "words": [word.model_dump() | {"word": word.word.strip()} for word in transcript.words],
         "usage": {"type": "duration", "seconds": -int(-transcript.duration // 1)},
     }
 
@@ -144,10 +147,6 @@ def cues(transcript: Transcript, width: int | None = None, count: int | None = N
         for first in range(0, len(lines), size):
             group = lines[first : first + size]
             yield Cue(group[0][0].start, group[-1][-1].end, tuple(_join(line) for line in group))
-
-
-def _words(transcript: Transcript) -> list[Word]:
-    return [word.model_copy(update={"word": word.word.strip()}) for word in transcript.words]
 
 
 def _untimed(segment: Segment) -> tuple[Word, ...]:

@@ -128,7 +128,7 @@ async def test_transcribe_answers_with_the_words(front: Front, me: Caller) -> No
     assert (body["text"], body["model"], body["user"]) == ("merhaba dünya", "base", "somebody")
     assert body["queue_wait_time"] >= 0
     assert body["processing_time"] >= 0
-    assert body["words"][0] == {"word": "merhaba", "start": 0.0, "end": 0.8, "probability": 0.9}
+    assert body["words"][0] == {"word": " merhaba", "start": 0.0, "end": 0.8, "probability": 0.9}
     assert {"language", "duration", "segments", "coverage"} <= body.keys()
     assert body["job_id"] == job
 

@@ -43,8 +43,8 @@ def test_json_holds_what_the_old_service_answered() -> None:
     assert body["text"] == "hello world"
     assert body["model"] == "base"
     assert body["words"] == [
-        {"word": "hello", "start": 0.0, "end": 0.5, "probability": 0.9},
-        {"word": "world", "start": 0.5, "end": 1.0, "probability": 0.9},
+        {"word": " hello", "start": 0.0, "end": 0.5, "probability": 0.9},
+        {"word": " world", "start": 0.5, "end": 1.0, "probability": 0.9},
     ]
     assert body["coverage"]["decoded"] == 1.0
 

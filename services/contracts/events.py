@@ -36,7 +36,8 @@ class Record(Frozen):
     duration: float = Field(default=0.0, description="seconds decoded so far")
     audio: float = Field(default=0.0, description="seconds in the parts known so far")
     audio_done: float = Field(default=0.0, description="seconds in the parts done")
-    language: str | None = None
+    language: str | None = Field(default=None, description="asked for, or heard in the first part")
+    language_probability: float | None = Field(default=None, description="if it was heard")
     counters: Counters = Counters()
     timings: Timings
     failure: Failure | None = None

@@ -66,7 +66,7 @@ async def app(settings: Settings, life: Life) -> AsyncIterator[None]:
                 ]
             )
             sweep = Sweep(bus, blobs, records, after=settings.sweep_after, uploads_after=settings.sweep_uploads_after)
-            pace = Pace(stalled_after=settings.stalled_after)
+            pace = Pace(every=settings.reconcile_every, stalled_after=settings.stalled_after)
             tasks.start(Reconciler(bus, blobs, records, eraser, sweep, pace).run(), name="reconcile")
             guard = Guard(auth, RateLimits(settings), settings)
             async with serve(application(docs.all_routes(), guard, metrics), settings):

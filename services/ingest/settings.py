@@ -30,6 +30,7 @@ class Settings(Common):
     stalled_after: float = Field(
         60, gt=0, description="seconds a job may stand still before what is missing is published"
     )
+    reconcile_every: float = Field(15, gt=0, description="seconds between two looks for jobs that stand still")
     sweep_after: float = Field(
         86_400, gt=0, description="age in seconds at which a recording that never became a job is removed"
     )

@@ -1,6 +1,7 @@
 """Pulls units of work from JOBS or PARTS, one at a time and in fair order."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -20,6 +21,8 @@ from services.runtime.logs import get_logger
 
 _EXPIRES = json.dumps({"batch": 1, "expires": 2_000_000}).encode()
 """A pull that is always answered, within 2 ms (a `no_wait` pull at max_ack_pending never is)."""
+_LATER = 0.02
+"""Seconds by which the server may be late with a unit that was given back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +69,18 @@ class Puller:
 
         async def ring(message: Msg) -> None:
             _, _, lane, tenant, *_ = message.subject.split(".")
-            key = (Lane(lane), tenant)
-            self._rings[key] = self._rings.get(key, 0) + 1
-            self.turns.add(*key)
-            self.bell.set()
+            self._ring((Lane(lane), tenant))
 
         subscription = await self._bus.nc.subscribe(f"{subjects.BELL}.{kind}.>", cb=ring)
         try:
             yield
         finally:
             await subscription.unsubscribe()
+
+    def _ring(self, key: Key) -> None:
+        self._rings[key] = self._rings.get(key, 0) + 1
+        self.turns.add(*key)
+        self.bell.set()
 
     async def watch(self) -> None:
         """List the stream three times per `ack_wait`, for the bell that nobody heard. Runs until cancelled.
@@ -112,15 +117,7 @@ class Puller:
         for _ in range(2):
             await self._consumer(lane, tenant)
             try:
-                # Shielded: a pull that is abandoned would leave a unit in nobody's hands until it is redelivered.
-                message = await asyncio.shield(
-                    asyncio.create_task(
-                        self._bus.nc.request(
-                            f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{name}", _EXPIRES, timeout=2, old_style=True
-                        ),
-                        name="pull",
-                    )
-                )
+                message = await self._next(name)
             except AWAY as error:
                 # No consumer answers at all: it is gone (its stream was made anew), or the bus is away.
                 self._known.discard((lane, tenant))
@@ -137,6 +134,21 @@ class Puller:
             return Unit(lane, tenant, message)
         self.turns.remove(lane, tenant)
         return None
+
+    async def _next(self, consumer: str) -> Msg:
+        asking = asyncio.create_task(
+            self._bus.nc.request(
+                f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{consumer}", _EXPIRES, timeout=2, old_style=True
+            ),
+            name="pull",
+        )
+        try:
+            return await asyncio.shield(asking)
+        except asyncio.CancelledError:
+            # A unit that is on its way to us would be in nobody's hands until it is redelivered.
+            with contextlib.suppress(*AWAY):
+                await self._bus.nc.publish((await asking).reply, b"-NAK")
+            raise
 
     async def _consumer(self, lane: Lane, tenant: str) -> None:
         """Make the durable consumer of this lane and tenant, when it is first needed."""
@@ -170,7 +182,7 @@ class Puller:
         """Return a unit unfinished; it is delivered again after `delay` seconds."""
         body = json.dumps({"delay": int(delay * 1e9)}).encode() if delay else b""
         await self._bus.nc.publish(unit.message.reply, b"-NAK " + body if body else b"-NAK")
-        self.turns.add(unit.lane, unit.tenant)
+        asyncio.get_running_loop().call_later(delay + _LATER, self._ring, unit.key)
 
     async def done(self, unit: Unit) -> None:
         """Acknowledge. This is never the commit: the commit was the record."""

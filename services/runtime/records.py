@@ -212,11 +212,23 @@ class Records:
         return ended(record, outcome) if outcome is not None else record
 
     async def unseal(self, tenant: str, job: str) -> Record:
-        """Take the seal off a job whose samples were lost, so that it is prepared again; its cuts stay binding."""
-        await self._blobs.delete([objects.plan(tenant, job)])
-        await self.drop_samples(tenant, job)
-        reset = {"sealed": False, "parts": 0, "audio": 0.0}
-        return await self.change(tenant, job, lambda r: r.model_copy(update=reset))
+        """Take the seal off a job whose samples were lost, so that it is prepared again; its cuts stay binding.
+
+        Does nothing to a job that is not sealed: a prepare of it is still to come, or under way.
+        """
+        sealed = False
+
+        def reset(record: Record) -> Record | None:
+            nonlocal sealed
+            sealed = record.sealed
+            return record.model_copy(update={"sealed": False, "parts": 0, "audio": 0.0}) if sealed else None
+
+        record = await self.change(tenant, job, reset)
+        if sealed and not record.state.terminal:
+            await self._blobs.delete([objects.plan(tenant, job)])
+            # All of them: some may be damaged, and what is there is not written again.
+            await self.drop_samples(tenant, job)
+        return record
 
     async def page(
         self, tenant: str, before: str | None, limit: int, states: Collection[State] | None = None

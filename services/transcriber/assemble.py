@@ -71,6 +71,10 @@ def stitch(parts: Sequence[PartWords]) -> tuple[Segment, ...]:
     return tuple(segments)
 
 
+def _begins(part: PartWords) -> float:
+    return min((start for start, _ in (*part.transcribed, *part.failed)), default=0.0)
+
+
 def _cut(segment: Segment, seam: float, *, after: bool) -> list[Segment]:
     """What of a segment lies after (or before) the seam: all, some or none of its words."""
     kept = tuple(word for word in segment.words if ((word.start + word.end) / 2 >= seam) is after)
@@ -135,7 +139,8 @@ class Assembler:
         if missing:
             await self._undo(record, manifest, missing)
             return
-        parts = [PartWords.model_validate_json(data) for data in found if data is not None]
+        # By time: a part that a power cut took, and that was cut again, may have a number out of its order.
+        parts = sorted((PartWords.model_validate_json(data) for data in found if data is not None), key=_begins)
         transcript = assemble(manifest, plan, parts)
         data = transcript.encode()
         key = objects.transcript(tenant, job)

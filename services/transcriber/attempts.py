@@ -6,10 +6,15 @@ or a bus that is away counts for nothing.
 """
 
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 
 from services.contracts.errors import Code
 from services.contracts.events import Counters, Record
 from services.contracts.jobs import Failure, State
+from services.runtime.jsapi import AWAY, Unavailable
+from services.runtime.patience import until_there
+from services.runtime.records import JobGone, Records
 
 PREPARE = "prepare"
 
@@ -46,6 +51,20 @@ def not_counted(record: Record, name: str) -> Record:
     """The record with a start taken back: what stopped the work was nobody's fault of the unit's."""
     starts = record.counters.starts | {name: max(0, record.counters.starts.get(name, 0) - 1)}
     return record.model_copy(update={"counters": record.counters.model_copy(update={"starts": starts})})
+
+
+@asynccontextmanager
+async def uncounted_while_away(records: Records, tenant: str, job: str, name: str) -> AsyncIterator[None]:
+    """Take back the start that was counted for this unit when the store, the bus or keys go away under the work.
+
+    Waits until the record can be written again: before that nothing can be done for the unit anyway.
+    """
+    try:
+        yield
+    except (Unavailable, *AWAY):
+        with suppress(JobGone):
+            await until_there(lambda: records.change(tenant, job, lambda record: not_counted(record, name)))
+        raise
 
 
 def ended_well(record: Record, name: str) -> Record:

@@ -60,7 +60,7 @@ class Hands:
             mine = asyncio.current_task()
             if mine is not None and mine.cancelling():
                 # This process is going down; another engine, or the next run of this one, takes the unit at once.
-                await self._puller.give_back(unit)
+                await self._settle(unit, 0.0)
                 raise
             await self._puller.done(unit)
         except (Unavailable, *AWAY) as error:

@@ -22,7 +22,7 @@ class Slots:
         self._regular = regular
         self._express = express
         self._in_use = 0
-        self._alone: Rank | None = None
+        self._alone: list[Rank] = []
         self._holders: dict[Rank, int] = {}
         self._order = itertools.count()
         self._queue: list[tuple[Rank, int, asyncio.Future[None]]] = []
@@ -39,8 +39,8 @@ class Slots:
         """Hold a slot for one batch. `alone`: with nobody else on the engine, from first batch to last."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._queue, (rank, next(self._order), future))
-        if alone:
-            self._alone = self._alone or rank
+        if alone and rank not in self._alone:
+            self._alone.append(rank)
         self._grant()
         try:
             await future
@@ -57,8 +57,8 @@ class Slots:
 
     def leave(self, rank: Rank) -> None:
         """This rank is done: if it had the engine to itself, the others may go on."""
-        if self._alone == rank:
-            self._alone = None
+        if rank in self._alone:
+            self._alone.remove(rank)
             self._grant()
 
     def _release(self, rank: Rank) -> None:
@@ -68,8 +68,8 @@ class Slots:
             del self._holders[rank]
 
     def _free_for(self, rank: Rank) -> bool:
-        if self._alone is not None:
-            return rank == self._alone and all(holder == rank for holder in self._holders)
+        if self._alone:
+            return rank == self._alone[0] and all(holder == rank for holder in self._holders)
         if self._in_use < self._regular:
             return True
         goes_first = rank[0] == 0 and all(rank < holder for holder in self._holders)
@@ -87,7 +87,7 @@ class Slots:
                 future.set_result(None)
             else:
                 held_back.append((rank, order, future))
-                if self._alone is None:
+                if not self._alone:
                     break  # whoever comes later has a lower rank
         for item in held_back:
             heapq.heappush(self._queue, item)

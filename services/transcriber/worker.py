@@ -89,7 +89,14 @@ class PartWorker:
         except JobGone:
             return
         if record.state.terminal:
+            # Whoever ended it may have died before its samples were gone.
+            await self._records.drop_samples(tenant, job)
             return
+        async with attempts.uncounted_while_away(self._records, tenant, job, name):
+            await self._go_on(work, record, rank, queued)
+
+    async def _go_on(self, work: PartWork, record: Record, rank: Rank, queued: Callable[[], None]) -> None:
+        tenant, job, name = work.tenant, work.job, attempts.part_name(work.n)
         if record.bits >> work.n & 1:
             if record.complete:
                 await self._assembler.complete(record)
@@ -108,8 +115,8 @@ class PartWorker:
             blame = attempts.not_counted if error.innocent else attempts.crashed
             await self._records.change(tenant, job, lambda r: blame(r, name))
             raise ChildDied from error
-        except (EngineFailed, ModelAway) as error:
-            code = Code.ENGINE if isinstance(error, EngineFailed) else Code.MODEL_AWAY
+        except EngineFailed as error:
+            code = Code.MODEL_AWAY if isinstance(error, ModelAway) else Code.ENGINE
             await self._assembler.fail(record, Failure(code=code, message=str(error), retryable=True), ours=True)
             return
         except SamplesMissing:
@@ -135,10 +142,7 @@ class PartWorker:
     async def _hear(
         self, work: PartWork, part: Part, record: Record, rank: Rank, queued: Callable[[], None]
     ) -> PartWords:
-        pcm = await self._blobs.get(objects.part_pcm(work.tenant, work.job, part.n, part.start, part.end))
-        if pcm is None or hashlib.sha256(pcm).hexdigest() != part.sha256:
-            raise SamplesMissing
-        windows = windows_of(pcm, part.start / SAMPLE_RATE, part.speech, vad=work.options.vad)
+        windows = await self._cut_windows(work, part)
         alone = attempts.alone(record, attempts.part_name(work.n), max_crashes=self._max_crashes)
         try:
             heard = await self._windows(work, record, windows, rank, alone, queued)
@@ -158,6 +162,41 @@ class PartWorker:
             return words
         return await self._stored(work) or words
 
+    async def _cut_windows(self, work: PartWork, part: Part) -> list[Window]:
+        key = objects.part_pcm(work.tenant, work.job, part.n, part.start, part.end)
+        pcm = await self._blobs.get(key)
+        if pcm is not None and hashlib.sha256(pcm).hexdigest() != part.sha256:
+            await self._blobs.delete([key])  # what is there would not be written again
+            pcm = None
+        if pcm is None:
+            raise SamplesMissing
+        return windows_of(pcm, part.start / SAMPLE_RATE, part.speech, vad=work.options.vad)
+
+    async def _language(
+        self, work: PartWork, record: Record, windows: Sequence[Window], rank: Rank, alone: bool
+    ) -> tuple[str | None, float | None]:
+        """The recording's language and how sure that is: as asked for, or as heard in the first part.
+
+        Whichever part comes first asks, and always about the first part: who did what must not change a transcript.
+        """
+        language = record.language or work.language
+        if language is not None:
+            return language, record.language_probability
+        first = await self._part(work.model_copy(update={"n": 0})) if work.n else None
+        if first is not None:
+            windows = await self._cut_windows(work, first)
+        if not windows:
+            return None, None
+        async with self._slots.slot(rank, alone=alone):
+            language, probability = await self._engine.detect_language(
+                windows, work.options.model, budget=BUDGET, urgent=rank[0] == 0
+            )
+        heard = {"language": language, "language_probability": probability}
+        settled = await self._records.change(
+            work.tenant, work.job, lambda r: None if r.language else r.model_copy(update=heard)
+        )
+        return settled.language, settled.language_probability
+
     async def _windows(
         self,
         work: PartWork,
@@ -168,17 +207,7 @@ class PartWorker:
         queued: Callable[[], None],
     ) -> _Heard:
         """All windows of a part, in order; their batches run beside one another as the slots allow."""
-        language, probability = record.language or work.language, None
-        if language is None and windows:
-            async with self._slots.slot(rank, alone=alone):
-                language, probability = await self._engine.detect_language(
-                    windows, work.options.model, budget=BUDGET, urgent=rank[0] == 0
-                )
-            # Once per recording: whoever is first decides for all parts.
-            settled = await self._records.change(
-                work.tenant, work.job, lambda r: None if r.language else r.model_copy(update={"language": language})
-            )
-            language = settled.language or language
+        language, probability = await self._language(work, record, windows, rank, alone)
         task = engine_task(work.options, language, work.job, work.n)
 
         async def batch(members: Sequence[int]) -> list[tuple[int, WindowResult]]:
@@ -229,8 +258,10 @@ class PartWorker:
         It counts as a crash, so that a source that decodes differently every time does not go round for ever.
         """
         tenant, job = record.tenant, record.job
+        record = await self._records.change(tenant, job, lambda r: attempts.crashed(r, name))
+        if record.state.terminal or await self._records.outcome(tenant, job) is not None:
+            return  # they went because the job has ended
         get_logger().error("samples are missing; preparing again", job=job)
-        await self._records.change(tenant, job, lambda r: attempts.crashed(r, name))
         await self._records.unseal(tenant, job)
         work = JobWork(job=job, tenant=tenant, size=record.size, model=record.model)
         await self._bus.offer(subjects.job(record.lane, tenant, job), work)

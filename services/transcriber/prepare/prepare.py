@@ -6,6 +6,7 @@ in hand is not queued again, and the seal is one compare-and-set.
 
 import hashlib
 from collections.abc import Callable
+from itertools import count
 
 from services.contracts import auth, objects, subjects
 from services.contracts.errors import Code
@@ -34,6 +35,10 @@ class OverQuota(Exception):  # noqa: N818
     def __init__(self, detail: str | None) -> None:
         super().__init__(detail)
         self.detail = detail
+
+
+class Lost(Exception):  # noqa: N818
+    """What the job needs is not in the store any more, and nothing that we have makes it again."""
 
 
 class Ended(Exception):  # noqa: N818
@@ -77,7 +82,14 @@ class Preparer:
         except JobGone:
             return
         if record.state.terminal:
+            # Whoever ended it, or prepared it meanwhile, may have died before its samples were gone.
+            await self._records.drop_samples(tenant, job)
             return
+        async with attempts.uncounted_while_away(self._records, tenant, job, attempts.PREPARE):
+            await self._go_on(record)
+
+    async def _go_on(self, record: Record) -> None:
+        tenant, job = record.tenant, record.job
         failure = attempts.verdict(record, attempts.PREPARE, max_crashes=self._max_crashes, max_starts=self._max_starts)
         if failure is not None:
             await self._assembler.fail(record, failure, ours=True)
@@ -96,8 +108,11 @@ class Preparer:
             get_logger().warning("a decoder died", job=job)
             await self._records.change(tenant, job, lambda r: attempts.crashed(r, attempts.PREPARE))
             raise
+        except Lost as error:
+            get_logger().error("a job cannot be prepared", job=job, reason=str(error))
+            await self._assembler.fail(record, Failure(code=Code.INTERNAL, message=str(error)), ours=True)
         except Ended:
-            return
+            await self._records.drop_samples(tenant, job)
 
     def _begin(self, record: Record) -> Record:
         return attempts.begun(record, attempts.PREPARE, State.PREPARING)
@@ -108,8 +123,14 @@ class Preparer:
         if manifest is None:
             raise Ended
         plan = await self._blobs.get(objects.plan(tenant, job))
+        bound = await self._records.parts(tenant, job)
+        if plan is not None and len(bound) < Plan.model_validate_json(plan).parts:
+            # A power cut took parts, which are put without a barrier, and left the seal.
+            await self._blobs.delete([objects.plan(tenant, job)])
+            plan = None
         if plan is not None:
-            await self._offer_again(record, manifest)
+            for part in bound.values():  # their messages may have been lost with the bus
+                await self._offer(record, manifest, part)
         while plan is None:
             bound = await self._records.parts(tenant, job)
             try:
@@ -131,19 +152,25 @@ class Preparer:
         return attempts.ended_well(record.model_copy(update=update), attempts.PREPARE)
 
     async def _cut(self, record: Record, manifest: Manifest, bound: dict[int, Part]) -> bytes:
-        """Decode the whole source; each cut becomes a part. Returns the plan's bytes."""
+        """Decode the whole source; each cut becomes a part. Returns the plan's bytes.
+
+        A new cut takes the lowest number that is free, so that parts which a power cut took get theirs back.
+        """
         tenant, job = record.tenant, record.job
         known = {(part.start, part.end): part for part in sorted(bound.values(), key=lambda part: part.start)}
         cutter = self._cutter(manifest.options.vad, tuple((*span, part.overlap) for span, part in known.items()))
+        if await self._blobs.stat(objects.source(tenant, job)) is None:
+            raise Lost("The recording is not stored any more.")
         source = self._blobs.read(objects.source(tenant, job))
-        count = len(bound)
+        free = (n for n in count() if n not in bound)
+        numbers = set(bound)
 
         async def publish(cuts: list[Cut]) -> None:
-            nonlocal count
             for cut in cuts:
                 part = known.get((cut.start, cut.end))
-                await self._part(record, manifest, part.n if part else count, cut, part)
-                count += part is None
+                n = part.n if part else next(free)
+                numbers.add(n)
+                await self._part(record, manifest, n, cut, part)
 
         async with self._scratch.filled(source, manifest.size) as fd:
             decoding = self._sandbox.decode(fd)
@@ -152,9 +179,11 @@ class Preparer:
                     await publish(cutter.feed(block))
                 info: MediaInfo = decoding.info
         await publish(cutter.close())
+        if len(numbers) <= max(numbers, default=-1):
+            raise Lost("Parts of the recording were lost and could not be cut again.")
         duration = info.decoded_samples / SAMPLE_RATE
         await self._reserve(record, duration)
-        plan = Plan(parts=count, duration=duration, truncated=info.truncated, vad=manifest.options.vad)
+        plan = Plan(parts=len(numbers), duration=duration, truncated=info.truncated, vad=manifest.options.vad)
         return plan.encode()
 
     async def _part(self, record: Record, manifest: Manifest, n: int, cut: Cut, bound: Part | None) -> None:
@@ -198,11 +227,6 @@ class Preparer:
             language=record.language,
         )
         await self._bus.offer(subjects.part(record.lane, record.tenant, record.job, part.n), work)
-
-    async def _offer_again(self, record: Record, manifest: Manifest) -> None:
-        """A job that was sealed before, and whose parts may have been lost with the bus."""
-        for part in (await self._records.parts(record.tenant, record.job)).values():
-            await self._offer(record, manifest, part)
 
     async def _reserve(self, record: Record, seconds: float) -> None:
         ask = auth.Reserve(tenant=record.tenant, job=record.job, seconds=seconds)

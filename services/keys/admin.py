@@ -3,14 +3,14 @@
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, TypeVar
 
 import nats
 import typer
+from pydantic import ValidationError
 from sqlalchemy.engine import make_url
 
 from services.contracts import subjects
@@ -24,6 +24,7 @@ from services.runtime.jsapi import AWAY
 from services.runtime.metrics import Metrics
 
 T = TypeVar("T")
+NOT_TOLD = "The bus is not there: who verified the key just now may take it for some seconds more."
 commands = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 
 
@@ -43,31 +44,38 @@ class Desk:
         login |= {"inbox_prefix": subjects.inbox(self.settings.nats_user)} if self.settings.nats_user else {}
         try:
             nc = await nats.connect(
-                self.settings.nats_url, **login, allow_reconnect=False, connect_timeout=2, error_cb=_quiet
+                self.settings.nats_url,
+                **login,
+                connect_timeout=2,
+                max_reconnect_attempts=1,
+                reconnect_time_wait=0.1,
+                error_cb=_quiet,
             )
             await nc.publish(subjects.KEYS_REVOKED, Revoked(key_id=key_id).encode())
             await nc.drain()
         except AWAY:
-            typer.echo(
-                "The bus is not there: who verified the key just now may take it for some seconds more.", err=True
-            )
+            typer.echo(NOT_TOLD, err=True)
 
 
 async def _quiet(_: Exception) -> None:
     """Whatever goes wrong is raised as well."""
 
 
-@asynccontextmanager
-async def _desk() -> AsyncIterator[Desk]:
-    settings = KeysSettings()
-    async with open_store(settings.keys_database_url) as store:
-        yield Desk(settings, store)
+def _settings() -> KeysSettings:
+    try:
+        return KeysSettings()
+    except ValidationError as error:
+        for wrong in error.errors():
+            typer.echo(f"DESIFRE_{'_'.join(map(str, wrong['loc'])).upper()}: {wrong['msg']}", err=True)
+        raise typer.Exit(1) from None
 
 
 def _do(work: Callable[[Desk], Awaitable[T]]) -> T:
+    settings = _settings()
+
     async def main() -> T:
-        async with _desk() as desk:
-            return await work(desk)
+        async with open_store(settings.keys_database_url) as store:
+            return await work(Desk(settings, store))
 
     try:
         return asyncio.run(main())
@@ -168,7 +176,7 @@ def invite(uses: Annotated[int, typer.Option(min=1, help="sign-ups that it is go
 @commands.command()
 def backup(target: Annotated[Path, typer.Argument(help="a file that is not there yet")]) -> None:
     """Copy the database (SQLite) as of one moment, while the service runs. Keep the pepper elsewhere."""
-    source = make_url(KeysSettings().keys_database_url)
+    source = make_url(_settings().keys_database_url)
     if source.get_backend_name() != "sqlite" or not source.database:
         typer.echo("This database has its own tools for that: use pg_dump.", err=True)
         raise typer.Exit(1)

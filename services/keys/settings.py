@@ -3,6 +3,7 @@
 from typing import Literal
 
 from pydantic import Field, SecretStr
+from pydantic_settings import SettingsConfigDict
 
 from services.contracts.auth import Quota
 from services.keys.tokens import Peppers
@@ -14,6 +15,9 @@ DAY = 24 * HOUR
 
 class KeysSettings(Settings):
     """What every process has, and the database, the sign-up and the starter quota."""
+
+    # A pepper that is too short must not be printed by the complaint about it.
+    model_config = SettingsConfigDict(hide_input_in_errors=True)
 
     keys_database_url: str = Field(
         "sqlite+aiosqlite:///var/keys/keys.db", description="SQLAlchemy URL of the database, with an async driver"

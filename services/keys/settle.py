@@ -16,7 +16,7 @@ from services.runtime.jsapi import AWAY
 from services.runtime.logs import get_logger
 
 ACK_WAIT = 30.0
-IDLE = 10.0
+IDLE = 3.0
 """Seconds without an event after which the consumer is looked for: the stream may have been made anew."""
 
 

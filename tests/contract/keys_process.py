@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import HTTPError
 
+from typer.testing import CliRunner
+
 from infra.stack import ports
 from services.contracts import subjects
 from services.contracts.auth import Claims, CreateKey, NewKey, Usage, UsageRequest, Verify, fingerprint
+from services.keys.admin import commands
 from services.runtime.bus import Bus, connect_bus
 from services.runtime.settings import Settings
 from tests.contract.keys_support import PEPPER
@@ -47,11 +50,8 @@ class Running:
 
     async def admin(self, *arguments: str) -> tuple[int, str, str]:
         """Exit code, standard output and standard error of an operator's command."""
-        command = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "services.keys.admin", *arguments, env=self.env, stdout=-1, stderr=-1
-        )
-        out, err = await command.communicate()
-        return command.returncode or 0, out.decode(), err.decode()
+        done = await asyncio.to_thread(CliRunner().invoke, commands, arguments, env=self.env)
+        return done.exit_code, done.stdout, done.stderr
 
     async def get(self, path: str) -> tuple[int, str]:
         return await asyncio.to_thread(fetch, f"http://127.0.0.1:{self.ops}{path}")

@@ -1,6 +1,7 @@
 """How the keys service starts and stops, as a process of its own on a real bus."""
 
 import asyncio
+import os
 import sqlite3
 import sys
 from collections.abc import AsyncIterator
@@ -9,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from infra.stack import ports
 from services.contracts.auth import fingerprint
+from services.keys.admin import NOT_TOLD
 from services.runtime.bus import Bus
 from tests.contract.keys_process import bus_of, running
+from tests.contract.keys_support import PEPPER
 from tests.support import NatsServer
 
 
@@ -44,3 +48,37 @@ async def test_a_lost_pepper_is_said_at_the_start(nats_server: NatsServer, bus: 
     _, logs = await asyncio.wait_for(process.communicate(), 20)
     assert process.returncode != 0
     assert b"DESIFRE_KEYS_PEPPER" in logs
+
+
+async def test_the_operator_needs_neither_the_service_nor_the_bus(tmp_path: Path) -> None:
+    """On a new home with nothing running a key can be made and revoked, and it is said that nobody was told."""
+    missing = ports.assign(["nats"], {})["nats"]
+    env = {
+        "PATH": os.environ["PATH"],
+        "DESIFRE_NATS_URL": f"nats://127.0.0.1:{missing}",
+        "DESIFRE_KEYS_DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path / 'new' / 'keys.db'}",
+        "DESIFRE_KEYS_PEPPER": PEPPER,
+    }
+
+    async def admin(*arguments: str) -> tuple[str, str]:
+        command = [sys.executable, "-m", "services.keys.admin", *arguments]
+        process = await asyncio.create_subprocess_exec(*command, env=env, stdout=-1, stderr=-1)
+        out, err = await process.communicate()
+        assert process.returncode == 0, err.decode()
+        return out.decode(), err.decode()
+
+    out, _ = await admin("create", "--username", "crew", "--days", "0")
+    key_id = dict(line.split("\t") for line in out.splitlines())["key_id"]
+    assert await admin("revoke", key_id) == (f"{key_id} revoked\n", NOT_TOLD + "\n")
+    assert (await admin("list"))[0].rstrip().endswith("revoked")
+
+
+@pytest.mark.parametrize("module", ["services.keys", "services.keys.admin"])
+async def test_a_pepper_that_is_too_short_is_refused_and_not_shown(module: str) -> None:
+    """Neither the service nor a command starts with a short pepper, and neither repeats it."""
+    env = {"PATH": os.environ["PATH"], "DESIFRE_KEYS_PEPPER": "pepper-too-short"}
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", module, "list", env=env, stderr=-1)
+    _, err = await asyncio.wait_for(process.communicate(), 20)
+    assert process.returncode != 0
+    assert b"KEYS_PEPPER" in err.upper()
+    assert b"pepper-too-short" not in err

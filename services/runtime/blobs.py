@@ -192,7 +192,9 @@ class Blobs:
 
     async def copy(self, source: str, target: str) -> None:
         """Copy an object inside the store."""
+        self._fail.hit("put", kind_of(target), "before")
         await self._call(lambda: self._client.copy_object(self._bucket, target, CopySource(self._bucket, source)))
+        self._fail.hit("put", kind_of(target), "after")
 
     async def upload(self, key: str, chunks: AsyncIterator[bytes]) -> int:
         """Write a stream of any length in constant memory, and return its length in bytes.
@@ -218,7 +220,10 @@ class Blobs:
 
     async def durable(self) -> None:
         """The barrier: what was put before this call survives a power cut after it."""
-        await self._barrier.wait()
+        try:
+            await self._barrier.wait()
+        except OSError as error:
+            raise Unavailable("store") from error
 
     async def ping(self) -> None:
         """Raise unless the store answers and the bucket is there."""

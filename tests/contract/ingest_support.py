@@ -132,20 +132,31 @@ async def open_ingest(settings: Settings) -> AsyncIterator[Ingest]:
         yield Ingest(bus, blobs)
 
 
-async def admit_and_die(stack: Stack, who: Who, body: Path, failpoint: str, key: str | None = None) -> None:
-    """Run an admission in a process of its own, which dies at `failpoint` as by `kill -9`."""
+async def admit_and_die(stack: Stack, failpoint: str, who: Who, body: Path, key: str | None = None) -> None:
+    """Admit in a process of its own, which dies at `failpoint` as by `kill -9`."""
+    await _die(stack, failpoint, "admit", who.model_dump_json(), str(body), *([key] if key else []))
+
+
+async def delete_and_die(stack: Stack, failpoint: str, record: Record) -> None:
+    """Cancel or erase in a process of its own, which dies at `failpoint` as by `kill -9`."""
+    await _die(stack, failpoint, "delete", record.tenant, record.job)
+
+
+async def _die(stack: Stack, failpoint: str, *arguments: str) -> None:
     environ = stack.wiring.service_environment("ingest", "ingest") | {"DESIFRE_FAILPOINT": failpoint}
-    child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", __name__, who.model_dump_json(), str(body), *([key] if key else []), env=environ
-    )
+    child = await asyncio.create_subprocess_exec(sys.executable, "-m", __name__, *arguments, env=environ)
     assert await child.wait() == 137, f"{failpoint} was not reached"
 
 
-async def _admit(who: str, body: str, key: str | None = None) -> None:
+async def _act(action: str, *arguments: str) -> None:
     async with open_ingest(Settings()) as ingest:
-        await ingest.receive(Who.model_validate_json(who), Path(body).read_bytes(), key=key)
+        if action == "delete":
+            await ingest.jobs.cancel_or_erase(*arguments)
+        else:
+            who, body, *key = arguments
+            await ingest.receive(Who.model_validate_json(who), Path(body).read_bytes(), key=key[0] if key else None)
 
 
 if __name__ == "__main__":
     os.chdir(Path(__file__).parents[2])
-    asyncio.run(_admit(*sys.argv[1:]))
+    asyncio.run(_act(*sys.argv[1:]))

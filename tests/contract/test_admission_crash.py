@@ -58,7 +58,7 @@ async def test_a_repeat_completes_a_killed_admission(
     who, data = await ingest.sign_up(), os.urandom(1000)
     body = tmp_path / "body"
     body.write_bytes(data)
-    await admit_and_die(stack, who, body, failpoint, key)
+    await admit_and_die(stack, failpoint, who, body, key)
     job = (await ingest.receive(who, data, key=key)).record.job
     await ingest.sweep(after=-5).round(everything=True)
     await one_job_is_there(ingest, who, job, data)
@@ -74,7 +74,7 @@ async def test_without_a_repeat_a_killed_admission_is_a_job_or_nothing(
     who, data = await ingest.sign_up(), os.urandom(1000)
     body = tmp_path / "body"
     body.write_bytes(data)
-    await admit_and_die(stack, who, body, failpoint)
+    await admit_and_die(stack, failpoint, who, body)
     await ingest.reconciler(AT_ONCE, ingest.sweep(after=-5)).round()
     found = (await ingest.jobs.page(who.tenant)).records
     if failpoint in AFTER_JOB:

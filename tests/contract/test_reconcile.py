@@ -16,7 +16,16 @@ from services.contracts.jobs import Lane, State
 from services.ingest.reconcile import Pace
 from services.runtime.bus import Bus, connect_bus
 from services.runtime.multipart import PART
-from tests.contract.ingest_support import AT_ONCE, NEVER, Ingest, ended, open_ingest, pieces, settings_of
+from tests.contract.ingest_support import (
+    AT_ONCE,
+    NEVER,
+    Ingest,
+    delete_and_die,
+    ended,
+    open_ingest,
+    pieces,
+    settings_of,
+)
 
 
 @pytest.fixture(scope="module")
@@ -183,10 +192,26 @@ async def test_an_admission_after_a_deleted_bus_gets_the_old_job(ingest: Ingest,
     assert await ingest.queued(record.tenant) == []
 
 
-async def test_an_interrupted_erasure_goes_on(ingest: Ingest, record: Record) -> None:
-    """An erasure that died after its first write is completed, and what an engine writes late is removed too."""
-    outcome = await ingest.complete(record)
-    await ingest.records.settle(outcome.model_copy(update={"state": State.ERASED}), record.tenant)
+@pytest.mark.parametrize("failpoint", ["put:outcome:after", "cas:records:before", "cas:records:after"])
+async def test_an_interrupted_cancellation_holds(
+    stack: Stack, ingest: Ingest, admin: Bus, record: Record, failpoint: str
+) -> None:
+    """A cancellation that died after its outcome was written ends the job, and a late completion changes nothing."""
+    await delete_and_die(stack, failpoint, record)
+    await take_away(admin, record)
+    await ingest.reconciler(AT_ONCE).round()
+    assert (await ingest.jobs.get(record.tenant, record.job)).state == State.CANCELLED
+    assert (await ingest.complete(record)).state == State.CANCELLED
+    assert await ingest.queued(record.tenant) == []
+
+
+@pytest.mark.parametrize(
+    "failpoint", ["cas:records:after", "put:outcome:before", "put:outcome:after", "delete:job:before"]
+)
+async def test_an_interrupted_erasure_goes_on(stack: Stack, ingest: Ingest, record: Record, failpoint: str) -> None:
+    """An erasure that died half-way is completed without a repeat, and what an engine writes late is removed too."""
+    await ingest.complete(record)
+    await delete_and_die(stack, failpoint, record)
     reconciler = ingest.reconciler(AT_ONCE)
     await reconciler.round()
     assert await ingest.stored(record.tenant, record.job) == ["outcome.json"]

@@ -4,17 +4,23 @@ import asyncio
 import os
 import sqlite3
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from infra.stack import ports
-from services.contracts.auth import fingerprint
+from infra.stack import Stack, ports
+from services.contracts import subjects
+from services.contracts.auth import Admit, Granted, fingerprint
+from services.contracts.events import Record
+from services.contracts.ids import new_job_id
+from services.contracts.jobs import Door, Lane, State, Timings
 from services.keys.admin import NOT_TOLD
 from services.runtime.bus import Bus
-from tests.contract.keys_process import bus_of, running
+from services.runtime.jsapi import Unavailable
+from tests.contract.keys_process import Running, bus_of, running
 from tests.contract.keys_support import PEPPER
 from tests.support import NatsServer
 
@@ -82,3 +88,50 @@ async def test_a_pepper_that_is_too_short_is_refused_and_not_shown(module: str) 
     assert process.returncode != 0
     assert b"KEYS_PEPPER" in err.upper()
     assert b"pepper-too-short" not in err
+
+
+async def test_what_was_answered_survives_a_kill(nats_server: NatsServer, bus: Bus, tmp_path: Path) -> None:
+    """A key that was shown and a job that was admitted are there after `kill -9` of the service."""
+    job = new_job_id()
+    async with running(nats_server, tmp_path, bus) as there:
+        made = await there.sign_up()
+        ask = Admit(tenant=made.tenant, key_id=made.key_id, job=job, bytes=7)
+        await bus.request(subjects.KEYS_ADMIT, ask, Granted)
+        there.process.kill()
+        await there.process.communicate()
+    async with running(nats_server, tmp_path, bus) as there:
+        assert (await there.verify(made.api_key)).tenant == made.tenant
+        used = await there.usage(made.tenant)
+        assert (used.unfinished_jobs, used.bytes) == (1, 7)
+
+
+async def test_it_outlives_the_bus(tmp_path: Path) -> None:
+    """After `kill -9` of the bus and its restart keys are verified and ends of jobs settled by the same process."""
+    async with Stack(tmp_path / "stack", services=["nats"]) as stack:
+        users = {user: stack.nats_password(user) for user in ("ingest", "keys")}
+        server = NatsServer(stack.nats_url, users, stack)
+        async with bus_of(server, "ingest") as bus, running(server, tmp_path / "keys", bus) as there:
+            made, job = await there.sign_up(), new_job_id()
+            await bus.request(subjects.KEYS_ADMIT, Admit(tenant=made.tenant, key_id="k", job=job, bytes=7), Granted)
+            stack.process("nats").kill()
+            await stack.process("nats").wait_run(2)
+            await stack.wait_all_ready()
+            async with asyncio.timeout(30):
+                while not await verified(there, made.api_key):
+                    await asyncio.sleep(0.1)
+            end = Record(
+                job=job, tenant=made.tenant, key_id="k", door=Door.HTTP, lane=Lane.INTERACTIVE, model="base",
+                state=State.COMPLETED, seconds=3.0, size=7, timings=Timings(accepted=time.time()),
+            )  # fmt: skip
+            await bus.kv(subjects.RECORDS).put(subjects.record(made.tenant, job), end.encode())
+            used = await there.settled(made.tenant, lambda used: used.unfinished_jobs == 0)
+            assert used.seconds_today == 3.0
+            assert there.process.returncode is None
+
+
+async def verified(there: Running, api_key: str) -> bool:
+    try:
+        await there.verify(api_key)
+    except Unavailable:
+        return False
+    return True

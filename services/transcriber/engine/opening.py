@@ -1,15 +1,19 @@
 """The engine of this machine, put together from the settings."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from services.runtime.blobs import Blobs
 from services.transcriber.engine.child import Plan
 from services.transcriber.engine.process import EngineProcess
-from services.transcriber.engine.weights import Hub, Packages, Source, Weights
+from services.transcriber.engine.sources import Hub, Packages, StoredModels
+from services.transcriber.engine.weights import Source, Weights
 from services.transcriber.settings import TranscriberSettings
 
+LOOK_EVERY = 60.0
 EXPRESS = 1
 """Workers kept free for urgent batches."""
 NICENESS = 5
@@ -24,7 +28,7 @@ def device_of(wanted: str) -> str:
 
 
 def slots_of(device: str) -> int:
-    """Batches in flight: a worker of one thread per core on a CPU (its decoder gains nothing from a second), one GPU."""
+    """Batches in flight. On a CPU a worker of one thread per core: Whisper's decoder gains nothing from a second."""
     return max(1, len(os.sched_getaffinity(0))) if device == "cpu" else 1
 
 
@@ -34,8 +38,8 @@ def half_of_memory() -> int:
 
 
 @asynccontextmanager
-async def open_engine(settings: TranscriberSettings, stored: Source | None = None) -> AsyncIterator[EngineProcess]:
-    """The engine process, not yet started; ended when left. `stored` finds weights in the object store."""
+async def open_engine(settings: TranscriberSettings, blobs: Blobs | None = None) -> AsyncIterator[EngineProcess]:
+    """The engine process, not yet started; ended when left. With `blobs` weights are looked for in the store too."""
     device = device_of(settings.device)
     slots = slots_of(device)
     plan = Plan(
@@ -50,12 +54,22 @@ async def open_engine(settings: TranscriberSettings, stored: Source | None = Non
         digest_speed=settings.digest_speed,
         parent=os.getpid(),
     )
-    sources: list[Source] = [stored] if stored else []
+    sources: list[Source] = [StoredModels(blobs)] if blobs else []
     sources += [Packages(), *([Hub()] if settings.models_hub else [])]
     weights = Weights(settings.models_dir or settings.home / "models", sources)
     await weights.refresh()
     engine = EngineProcess(plan, weights, slots=slots, idle_after=settings.idle_after)
+    looking = asyncio.create_task(_look(weights), name="look for weights")
     try:
         yield engine
     finally:
+        looking.cancel()
+        await asyncio.gather(looking, return_exceptions=True)
         await engine.close()
+
+
+async def _look(weights: Weights) -> None:
+    """Keep an eye on what weights there are, so that `available` can answer at once."""
+    while True:
+        await asyncio.sleep(LOOK_EVERY)
+        await weights.refresh()

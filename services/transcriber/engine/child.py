@@ -1,0 +1,245 @@
+"""The engine child: `python -m services.transcriber.engine.child PLAN`. It holds the models and does the computing.
+
+Frames come in on standard input and go out on standard output (see `pipe`). One thread reads, one thread per worker
+hears; requests that are urgent are taken first. The child ends with its input, so that no engine survives its parent.
+"""
+
+import ctypes
+import heapq
+import itertools
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+from services.transcriber.engine.pipe import Header, frame, read, unpack
+from services.transcriber.engine.protocol import EngineFailed, Task, Window, WindowResult
+
+PR_SET_PDEATHSIG = 1
+Step = Callable[[str], None]
+"""Called between two stages of a request with `loading`, `started` or `step`; raises `Cancelled`."""
+
+
+class Cancelled(Exception):  # noqa: N818 - what happened
+    """Nobody waits for this request any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the parent decides for its child. `memory` in bytes and `models_idle_after` in seconds bound the models."""
+
+    engine: str
+    device: str
+    compute_type: str
+    workers: int
+    memory: int
+    models_idle_after: float
+    pinned: tuple[str, ...]
+    niceness: int
+    digest_speed: float
+    parent: int
+
+    def encode(self) -> str:
+        """As the child's only argument."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def decode(cls, text: str) -> "Plan":
+        """From the child's only argument."""
+        return cls(**json.loads(text))
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model in the child's memory."""
+
+    name: str
+    bytes: int
+
+
+class Hearer(Protocol):
+    """What the child serves: Whisper, or the digest engine."""
+
+    def hear(self, windows: list[Window], task: Task, folder: Path, step: Step) -> list[WindowResult]:
+        """Hear one batch."""
+        ...
+
+    def detect(self, windows: list[Window], model: str, folder: Path, step: Step) -> tuple[str, float]:
+        """The language spoken, and its probability."""
+        ...
+
+    def load(self, model: str, folder: Path, step: Step) -> None:
+        """Have the model in memory, and warm."""
+        ...
+
+
+class Desk:
+    """Requests that wait, urgent ones first; and those that nobody waits for any more."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[bool, int, Header, bytes]] = []
+        self._order = itertools.count()
+        self._cancelled: set[int] = set()
+        self._open: set[int] = set()
+        self._condition = threading.Condition()
+
+    def put(self, header: Header, payload: bytes) -> None:
+        """Queue a request."""
+        with self._condition:
+            self._open.add(header["id"])
+            heapq.heappush(self._heap, (not header["urgent"], next(self._order), header, payload))
+            self._condition.notify()
+
+    def take(self) -> tuple[Header, bytes]:
+        """The next request; waits for one."""
+        with self._condition:
+            while not self._heap:
+                self._condition.wait()
+            return heapq.heappop(self._heap)[2:]
+
+    def cancel(self, number: int) -> None:
+        """Nobody waits for this request any more."""
+        with self._condition:
+            if number in self._open:
+                self._cancelled.add(number)
+
+    def cancelled(self, number: int) -> bool:
+        """Whether a request was cancelled."""
+        with self._condition:
+            return number in self._cancelled
+
+    def done(self, number: int) -> None:
+        """Forget a request."""
+        with self._condition:
+            self._open.discard(number)
+            self._cancelled.discard(number)
+
+
+class Server:
+    """Reads requests, has them heard, writes answers."""
+
+    def __init__(self, source: BinaryIO, target: BinaryIO) -> None:
+        self._source = source
+        self._target = target
+        self._writing = threading.Lock()
+        self._desk = Desk()
+
+    def models(self, loaded: list[Loaded]) -> None:
+        """Tell the parent which models are in memory."""
+        self._send({"event": "models", "models": [asdict(model) for model in loaded]})
+
+    def serve(self, hearer: Hearer, workers: int) -> None:
+        """Until the input ends."""
+        for number in range(workers):
+            threading.Thread(target=self._work, args=(hearer,), name=f"worker {number}", daemon=True).start()
+        while (found := read(self._source)) is not None:
+            header, payload = found
+            if header["op"] == "cancel":
+                self._desk.cancel(header["id"])
+            else:
+                self._desk.put(header, payload)
+
+    def _work(self, hearer: Hearer) -> None:
+        while True:
+            header, payload = self._desk.take()
+            number: int = header["id"]
+
+            def step(name: str, number: int = number) -> None:
+                if self._desk.cancelled(number):
+                    raise Cancelled
+                self._send({"id": number, "event": name})
+
+            try:
+                answer: Header = {"event": "done", "result": _do(hearer, header, payload, step)}
+            except Cancelled:
+                answer = {"event": "failed", "error": "cancelled"}
+            except EngineFailed as error:
+                answer = {"event": "failed", "error": error.reason}
+            except Exception as error:  # noqa: BLE001 - one bad request must not end the others
+                # The kind alone: a message may quote what was heard.
+                answer = {"event": "failed", "error": f"the engine failed: {type(error).__name__}"}
+            self._desk.done(number)
+            self._send({"id": number, **answer})
+
+    def _send(self, header: Header) -> None:
+        data = frame(header)
+        with self._writing:
+            self._target.write(data)
+            self._target.flush()
+
+
+def _do(hearer: Hearer, header: Header, payload: bytes, step: Step) -> Any:
+    folder = Path(header["folder"])
+    if header["op"] == "load":
+        return hearer.load(header["model"], folder, step)
+    windows = unpack(header, payload)
+    if header["op"] == "detect":
+        return hearer.detect(windows, header["model"], folder, step)
+    results = hearer.hear(windows, _task(header["task"]), folder, step)
+    return [_plain(result) for result in results]
+
+
+def _task(members: dict[str, Any]) -> Task:
+    suppressed = members.pop("suppress_tokens")
+    return Task(**members, suppress_tokens=None if suppressed is None else tuple(suppressed))
+
+
+def _plain(result: WindowResult) -> Header:
+    segments = [segment.model_dump(mode="json") for segment in result.segments]
+    return {
+        "start": result.start,
+        "end": result.end,
+        "segments": segments,
+        "language": result.language,
+        "suspect": result.suspect,
+        "reason": result.reason,
+        "failed": result.failed,
+    }
+
+
+def _hearer(plan: Plan, server: Server) -> Hearer:
+    # Imported here: the digest engine starts in a moment and in little memory because it imports no CTranslate2.
+    if plan.engine == "digest":
+        from services.transcriber.engine.digest import DigestHearer
+
+        return DigestHearer(plan.digest_speed)
+    from services.transcriber.engine.shelf import Shelf
+    from services.transcriber.engine.whisper import WhisperHearer
+
+    return WhisperHearer(
+        Shelf(
+            device=plan.device,
+            compute_type=plan.compute_type,
+            workers=plan.workers,
+            memory=plan.memory,
+            idle_after=plan.models_idle_after,
+            pinned=frozenset(plan.pinned),
+            changed=server.models,
+        )
+    )
+
+
+def main() -> None:
+    """Serve until the input ends."""
+    plan = Plan.decode(sys.argv[1])
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != plan.parent:
+        return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent drains first
+    os.nice(plan.niceness)
+    # Standard output is the pipe: whatever a library prints goes to standard error.
+    target = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    server = Server(sys.stdin.buffer, target)
+    server.serve(_hearer(plan, server), plan.workers)
+    # At once, without waiting for workers in the middle of a batch: nobody reads their answers.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -12,6 +12,9 @@ from services.contracts.languages import language_code
 ALIASES = {"model_type": "model", "initial_prompt": "prompt", "vad_filter": "vad"}
 """Other names of options: the old service's, and Whisper's own."""
 
+SAME_MODEL = {"large": "large-v3"}
+"""Names that engines take for another model's."""
+
 WHISPER = frozenset(
     [f"{size}{ending}" for size in ("tiny", "base", "small", "medium") for ending in ("", ".en")]
     + ["large", "large-v1", "large-v2", "large-v3", "large-v3-turbo"]
@@ -139,9 +142,10 @@ def _check_model(name: str, models: Mapping[str, ModelCard]) -> None:
         return
     available = sorted(model.name for model in models.values() if model.available)
     listed = f"Available: {', '.join(available) or 'none'}."
-    if name not in models:
+    card = models.get(name) or models.get(SAME_MODEL.get(name, name))
+    if card is None:
         raise Problem(Code.MODEL_UNKNOWN, listed, available=available)
-    if not models[name].available:
+    if not card.available:
         raise Problem(Code.MODEL_AWAY, f"`{name}` has no weights here. {listed}", available=available)
 
 

@@ -11,6 +11,7 @@ MODELS = {
     "base": ModelCard(name="base", available=True, loaded=True),
     "tiny.en": ModelCard(name="tiny.en", available=True, loaded=False, multilingual=False),
     "medium": ModelCard(name="medium", available=False, loaded=False),
+    "large-v3": ModelCard(name="large-v3", available=True, loaded=False),
 }
 
 
@@ -110,14 +111,19 @@ def test_unknown_model_names_those_that_are_available() -> None:
     """A model that nobody knows is refused with the available ones."""
     found = problem(model="huge")
     assert found.code == Code.MODEL_UNKNOWN
-    assert found.more["available"] == ["base", "tiny.en"]
+    assert found.more["available"] == ["base", "large-v3", "tiny.en"]
 
 
 def test_model_without_weights_names_those_that_have_them() -> None:
     """A known model without weights here is refused with the available ones."""
     found = problem(model="medium")
     assert found.code == Code.MODEL_AWAY
-    assert found.more["available"] == ["base", "tiny.en"]
+    assert found.more["available"] == ["base", "large-v3", "tiny.en"]
+
+
+def test_large_is_the_largest() -> None:
+    """`large` is `large-v3`, as in Whisper itself, and stays as it was asked for."""
+    assert ask(model="large").model == "large"
 
 
 def test_while_no_engine_spoke_whispers_names_are_known() -> None:

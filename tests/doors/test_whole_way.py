@@ -1,0 +1,73 @@
+"""Over HTTP through the whole service: what only an engine makes true."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+
+from infra.stack import Stack
+from tests import media
+from tests.doors.caller import Caller, form
+
+TALK = media.encode(media.talk(3.0, seed=2), "wav")
+
+
+@pytest.fixture
+async def me(stack: Stack) -> AsyncIterator[Caller]:
+    """A fresh tenant of the whole service."""
+    async with aiohttp.ClientSession() as session:
+        yield await Caller(session, stack.http_url).sign_up()
+
+
+async def test_models_are_those_of_the_engines(me: Caller) -> None:
+    """The list of models is what the engines announced; one without weights is refused with those that have them."""
+    listed = {model["id"]: model for model in (await me("GET", "/v1/models")).json()["data"]}
+    assert listed["base"]["available"] is True
+    away = [name for name, model in listed.items() if not model["available"]]
+    available = sorted(listed.keys() - set(away))
+    reply = await me("POST", "/transcribe", params={"model": away[0]}, data=TALK)
+    assert (reply.status, reply.code) == (422, "model_not_available")
+    assert reply.json()["available"] == available
+    unknown = await me("POST", "/transcribe", params={"model": "huge"}, data=TALK)
+    assert (unknown.code, unknown.json()["available"]) == ("model_unknown", available)
+
+
+@pytest.mark.parametrize(
+    ("recording", "code"),
+    [
+        (b"this is no recording" * 100, "not_audio"),
+        (media.picture_only(), "no_audio_track"),
+        (media.encode(media.silence(0.0), "wav"), "empty_audio"),
+    ],
+    ids=["text", "pictures", "no samples"],
+)
+async def test_what_cannot_be_transcribed_says_why(me: Caller, recording: bytes, code: str) -> None:
+    """What is no recording with sound is answered with the reason, at once and whenever the job is looked at."""
+    reply = await me("POST", "/transcribe", data=recording)
+    assert (reply.status, reply.code) == (422, code)
+    view = (await me("GET", f"/jobs/{reply.json()['job_id']}")).json()
+    assert (view["state"], view["failure"]["code"]) == ("failed", code)
+
+
+async def test_a_job_tells_how_it_went(me: Caller) -> None:
+    """A finished job has all its timings in order, all of its audio done, and its result in every format."""
+    reply = await me("POST", "/transcribe", data=form(TALK))
+    job = reply.json()["job_id"]
+    view = (await me("GET", f"/jobs/{job}")).json()
+    times = [view["timings"][name] for name in ("accepted", "preparing", "started", "finished")]
+    assert times == sorted(times)
+    assert (view["state"], view["progress"], view["queue"]) == ("completed", 1.0, None)
+    assert view["audio_done"] == pytest.approx(view["duration"], abs=0.05)
+    for name in ("json", "verbose_json", "text", "srt", "vtt", "tsv"):
+        assert (await me("GET", view["links"]["result"], params={"format": name})).status == 200
+
+
+async def test_usage_counts_what_was_heard(me: Caller) -> None:
+    """After a job the account shows its seconds, and no unfinished job."""
+    await me("POST", "/transcribe", data=form(TALK))
+    async with asyncio.timeout(20):
+        while (usage := (await me("GET", "/usage")).json())["unfinished_jobs"]:
+            await asyncio.sleep(0.1)
+    assert usage["seconds_today"] == pytest.approx(3.0, abs=0.1)
+    assert usage["bytes"] == len(TALK)

@@ -175,6 +175,7 @@ class Blobs:
         if wanted:
             self._fail.hit("delete", kind_of(names[0]), "before")
             await self._call(work)
+            self._fail.hit("delete", kind_of(names[0]), "after")
 
     async def delete_prefix(self, prefix: str, keep: frozenset[str] = frozenset()) -> int:
         """Remove everything below a prefix but `keep`; returns how many objects went."""
@@ -193,7 +194,9 @@ class Blobs:
     async def copy(self, source: str, target: str) -> None:
         """Copy an object inside the store."""
         self._fail.hit("put", kind_of(target), "before")
+        self._fail.hit("put", kind_of(target), "before")
         await self._call(lambda: self._client.copy_object(self._bucket, target, CopySource(self._bucket, source)))
+        self._fail.hit("put", kind_of(target), "after")
         self._fail.hit("put", kind_of(target), "after")
 
     async def upload(self, key: str, chunks: AsyncIterator[bytes]) -> int:

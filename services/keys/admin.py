@@ -24,7 +24,7 @@ from services.runtime.jsapi import AWAY
 from services.runtime.metrics import Metrics
 
 T = TypeVar("T")
-NOT_TOLD = "The bus is not there: who verified the key just now may take it for some seconds more."
+NOT_TOLD = "The bus is not there: who verified the key just now may take it for a minute more."
 commands = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 
 
@@ -39,7 +39,7 @@ class Desk:
         self.keys = KeyService(store, self.peppers, settings, self._announce, issued)
 
     async def _announce(self, key_id: str) -> None:
-        """Tell the service if it runs; where it does not, nobody remembers the key for more than seconds."""
+        """Tell the service if it runs; whoever is not told remembers a key for a minute at most."""
         login = {"user": self.settings.nats_user, "password": self.settings.nats_password.get_secret_value()}
         login |= {"inbox_prefix": subjects.inbox(self.settings.nats_user)} if self.settings.nats_user else {}
         try:

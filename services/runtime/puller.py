@@ -54,7 +54,7 @@ class Puller:
     def __init__(self, bus: Bus, stream: str, cost: Callable[[bytes], float], ack_wait: float = 30.0) -> None:
         self.ack_wait = ack_wait
         self._bus = bus
-        self._stream = stream
+        self.stream = stream
         self._cost = cost
         self._known: set[Key] = set()
         self._rings: dict[Key, int] = {}
@@ -65,7 +65,7 @@ class Puller:
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:
         """Hear the doorbell, which rings after a unit is stored."""
-        kind = self._stream.lower()
+        kind = self.stream.lower()
 
         async def ring(message: Msg) -> None:
             _, _, lane, tenant, *_ = message.subject.split(".")
@@ -97,8 +97,8 @@ class Puller:
 
     async def refresh(self) -> None:
         """One full listing."""
-        pattern = subjects.ALL_JOBS if self._stream == subjects.JOBS else subjects.ALL_PARTS
-        for subject in await self._bus.counts(self._stream, pattern):
+        pattern = subjects.ALL_JOBS if self.stream == subjects.JOBS else subjects.ALL_PARTS
+        for subject in await self._bus.counts(self.stream, pattern):
             _, lane, tenant, *_ = subject.split(".")
             self.turns.add(Lane(lane), tenant)
         self.bell.set()
@@ -138,7 +138,7 @@ class Puller:
     async def _next(self, consumer: str) -> Msg:
         asking = asyncio.create_task(
             self._bus.nc.request(
-                f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{consumer}", _EXPIRES, timeout=2, old_style=True
+                f"$JS.API.CONSUMER.MSG.NEXT.{self.stream}.{consumer}", _EXPIRES, timeout=2, old_style=True
             ),
             name="pull",
         )
@@ -158,7 +158,7 @@ class Puller:
         config = js_api.ConsumerConfig(
             name=name,
             durable_name=name,
-            filter_subject=subjects.filter_of(self._stream, lane, tenant),
+            filter_subject=subjects.filter_of(self.stream, lane, tenant),
             ack_policy=js_api.AckPolicy.EXPLICIT,
             ack_wait=self.ack_wait,
             max_deliver=-1,
@@ -166,9 +166,9 @@ class Puller:
             inactive_threshold=86_400,
         )
         try:
-            await self._bus.js.add_consumer(self._stream, config)
+            await self._bus.js.add_consumer(self.stream, config)
         except APIError as error:
-            get_logger().warning("no consumer", stream=self._stream, code=error.err_code)
+            get_logger().warning("no consumer", stream=self.stream, code=error.err_code)
             raise Unavailable("bus") from error
         except (JetStreamError, *AWAY) as error:
             raise Unavailable("bus") from error
@@ -186,4 +186,4 @@ class Puller:
 
     async def done(self, unit: Unit) -> None:
         """Acknowledge. This is never the commit: the commit was the record."""
-        await self._bus.ack(unit.message.reply, self._stream.lower())
+        await self._bus.ack(unit.message.reply, self.stream.lower())

@@ -9,7 +9,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class Settings(BaseSettings):
     """Environment variables with the prefix `DESIFRE_`; frozen, so that nobody changes them under way."""
 
-    model_config = SettingsConfigDict(env_prefix="DESIFRE_", frozen=True, extra="ignore", populate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_prefix="DESIFRE_", frozen=True, extra="ignore", populate_by_name=True, hide_input_in_errors=True
+    )
 
     home: Path = Field(Path("var"), description="folder in which the service keeps everything")
     nats_url: str = Field("nats://127.0.0.1:4222", description="address of the message bus")

@@ -16,9 +16,10 @@ from services.runtime.records import Records
 from services.transcriber.assemble import Assembler
 from services.transcriber.card import Announcer
 from services.transcriber.engine.opening import open_engine
-from services.transcriber.engine.protocol import Engine
+from services.transcriber.engine.process import EngineProcess
 from services.transcriber.hands import Hands
 from services.transcriber.loops import PartLoop, PrepareLoop
+from services.transcriber.meters import Meters
 from services.transcriber.prepare.cut import Cutter
 from services.transcriber.prepare.media import Limits
 from services.transcriber.prepare.prepare import Preparer
@@ -40,10 +41,11 @@ async def transcriber(settings: TranscriberSettings, life: Life) -> AsyncIterato
         sandbox = Sandbox(Limits(max_seconds=settings.max_audio_seconds), allow_weak=settings.allow_weak_sandbox)
         await sandbox.start()
         stack.push_async_callback(sandbox.close)
-        engine = await stack.enter_async_context(open_engine(settings))
+        engine = await stack.enter_async_context(open_engine(settings, blobs))
         await until_there(bus.ensure_streams)
         await until_there(lambda: blobs.check_conditional("probe/transcriber"))
-        rate = Rate(engine.slots)
+        meters = Meters(metrics)
+        rate = Rate(engine.slots, meters)
         announcer = Announcer(bus, engine, rate, device=engine.device, kind=settings.engine, sandbox=sandbox.level)
         await until_there(announcer.announce)
         stack.push_async_callback(announcer.withdraw)
@@ -52,7 +54,7 @@ async def transcriber(settings: TranscriberSettings, life: Life) -> AsyncIterato
         await stack.enter_async_context(ops_server(settings.ops_port, health, metrics))
         tasks = await stack.enter_async_context(Tasks(life.died))
         tasks.start(announcer.run(), name="announce")
-        await _work(stack, settings, bus, blobs, engine, sandbox, rate, tasks)
+        await _work(stack, settings, bus, blobs, engine, sandbox, rate, meters, tasks)
         yield
 
 
@@ -61,14 +63,17 @@ async def _work(
     settings: TranscriberSettings,
     bus: Bus,
     blobs: Blobs,
-    engine: Engine,
+    engine: EngineProcess,
     sandbox: Sandbox,
     rate: Rate,
+    meters: Meters,
     tasks: Tasks,
 ) -> None:
     records = Records(bus, blobs)
-    assembler = Assembler(bus, blobs, records)
+    assembler = Assembler(bus, blobs, records, meters)
     slots = Slots(engine.slots, engine.express)
+    meters.waiting.set_function(lambda: slots.waiting)
+    meters.engine.set_function(lambda: engine.pid is not None)
 
     def cutter(vad: bool, bound: tuple[tuple[int, int, int], ...]) -> Cutter:
         return Cutter(
@@ -86,7 +91,7 @@ async def _work(
 
     jobs = Puller(bus, subjects.JOBS, lambda _: 1.0, settings.ack_wait)
     parts = Puller(bus, subjects.PARTS, lambda data: float(json.loads(data)["seconds"]), settings.ack_wait)
-    job_hands, part_hands = Hands(bus, jobs), Hands(bus, parts)
+    job_hands, part_hands = Hands(bus, jobs, meters), Hands(bus, parts, meters)
     for listener in (jobs, parts, job_hands, part_hands):
         await stack.enter_async_context(listener.listening())
     prepare_loop = PrepareLoop(

@@ -18,6 +18,7 @@ from services.runtime.blobs import Blobs
 from services.runtime.bus import Bus
 from services.runtime.logs import get_logger
 from services.runtime.records import Records
+from services.transcriber.meters import Meters
 
 
 def merge(spans: Iterable[Span]) -> tuple[Span, ...]:
@@ -117,7 +118,8 @@ def assemble(manifest: Manifest, plan: Plan, parts: Sequence[PartWords]) -> Tran
 class Assembler:
     """Ends jobs: with a transcript, or with a failure."""
 
-    def __init__(self, bus: Bus, blobs: Blobs, records: Records) -> None:
+    def __init__(self, bus: Bus, blobs: Blobs, records: Records, meters: Meters) -> None:
+        self._meters = meters
         self._bus = bus
         self._blobs = blobs
         self._records = records
@@ -158,7 +160,10 @@ class Assembler:
             language=transcript.language,
             timings=current.timings.model_copy(update={"finished": time.time()}),
         )
-        await self._records.finish(outcome, tenant)
+        self._count(await self._records.finish(outcome, tenant))
+
+    def _count(self, outcome: Outcome) -> None:
+        self._meters.jobs.labels(outcome.state).inc()
 
     async def _undo(self, record: Record, manifest: Manifest, missing: list[int]) -> None:
         get_logger().error("words are missing; their parts are done again", job=record.job, count=len(missing))
@@ -193,5 +198,6 @@ class Assembler:
             timings=record.timings.model_copy(update={"finished": time.time()}),
         )
         settled = await self._records.finish(outcome, record.tenant)
+        self._count(settled)
         if ours and settled.state is State.FAILED:
             await self._bus.publish(subjects.dead(record.tenant, record.job), settled)

@@ -1,6 +1,7 @@
 """Units of work in hand: kept alive on the bus while work goes on, acknowledged after it, given back if it cannot."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -11,6 +12,7 @@ from services.runtime.bus import Bus
 from services.runtime.jsapi import AWAY, Unavailable
 from services.runtime.logs import get_logger
 from services.runtime.puller import Puller, Unit
+from services.transcriber.meters import Meters
 
 AWAY_DELAY = 2.0
 """Seconds after which a unit is tried again that the bus or the store interrupted."""
@@ -25,7 +27,8 @@ class ChildDied(Exception):  # noqa: N818 - what happened, to a process
 class Hands:
     """The units of one puller that this process works on."""
 
-    def __init__(self, bus: Bus, puller: Puller) -> None:
+    def __init__(self, bus: Bus, puller: Puller, meters: Meters) -> None:
+        self._meters = meters
         self._bus = bus
         self._puller = puller
         self._working: dict[asyncio.Task[None], str] = {}
@@ -52,6 +55,7 @@ class Hands:
         task: asyncio.Task[None] = asyncio.create_task(_run(work), name=f"work {job}")
         beat = asyncio.create_task(self._heartbeat(unit), name=f"heartbeat {job}")
         self._working[task] = job
+        began, outcome = time.monotonic(), "done"
         try:
             await task
         except asyncio.CancelledError:
@@ -60,18 +64,28 @@ class Hands:
             mine = asyncio.current_task()
             if mine is not None and mine.cancelling():
                 # This process is going down; another engine, or the next run of this one, takes the unit at once.
+                outcome = "drained"
                 await self._settle(unit, 0.0)
                 raise
+            outcome = "cancelled"
             await self._puller.done(unit)
         except (Unavailable, *AWAY) as error:
+            outcome = "interrupted"
             self._log.warning("interrupted; trying again", job=job, reason=str(error)[:100])
             await self._settle(unit, AWAY_DELAY)
         except ChildDied:
+            outcome = "child died"
             await self._settle(unit, CRASH_DELAY)
+        except Exception as error:  # noqa: BLE001
+            # A fault of ours in one job must not stop the others; its start stays counted, so it cannot go on for ever.
+            outcome = "fault"
+            self._log.error("a unit failed", job=job, error=type(error).__name__, exc_info=error)
+            await self._settle(unit, AWAY_DELAY)
         else:
             await self._puller.done(unit)
         finally:
             del self._working[task]
+            self._meters.unit.labels(self._puller.stream, outcome).observe(time.monotonic() - began)
             beat.cancel()
             await asyncio.gather(beat, return_exceptions=True)
 

@@ -3,6 +3,9 @@
 import asyncio
 import itertools
 from collections.abc import Callable
+from typing import TypeVar
+
+from pydantic import ValidationError
 
 from services.contracts import subjects
 from services.contracts.jobs import Lane
@@ -11,6 +14,7 @@ from services.runtime.bus import Bus
 from services.runtime.fair import Key
 from services.runtime.jsapi import Unavailable, api
 from services.runtime.lifecycle import Tasks
+from services.runtime.logs import get_logger
 from services.runtime.puller import Puller, Unit
 from services.transcriber.hands import ChildDied, Hands
 from services.transcriber.prepare.media import DecoderDied
@@ -18,6 +22,7 @@ from services.transcriber.prepare.prepare import Preparer
 from services.transcriber.slots import Slots
 from services.transcriber.worker import PartWorker
 
+Work = TypeVar("Work", JobWork, PartWork)
 NET = 5.0
 """Seconds after which a loop looks again though no bell rang."""
 
@@ -75,8 +80,12 @@ class PartLoop:
                 return True  # that queue was empty; the next one may not be
         if unit is None:
             return False
+        work = _parsed(PartWork, unit)
+        if work is None:
+            await self._puller.done(unit)
+            return True
         self._opening += 1
-        task = self._tasks.start(self._work(unit, express), name="part")
+        task = self._tasks.start(self._work(unit, work, express), name="part")
         self._in_hand[task] = (unit.key, express)
         task.add_done_callback(self._ended)
         return True
@@ -85,8 +94,7 @@ class PartLoop:
         del self._in_hand[task]
         self._slots.changed.set()
 
-    async def _work(self, unit: Unit, express: bool) -> None:
-        work = PartWork.model_validate_json(unit.data)
+    async def _work(self, unit: Unit, work: PartWork, express: bool) -> None:
         rank = (0 if express else 1, next(self._order))
         opened = False
 
@@ -174,7 +182,10 @@ class PrepareLoop:
         return held_up
 
     async def _take(self, unit: Unit) -> None:
-        work = JobWork.model_validate_json(unit.data)
+        work = _parsed(JobWork, unit)
+        if work is None:
+            await self._puller.done(unit)
+            return
         big = work.size > self._small
         if big and any(self._in_hand.values()):
             self._refused.add(unit.key)
@@ -196,6 +207,15 @@ class PrepareLoop:
                 raise ChildDied from error
 
         await self._hands.work(unit, work.job, prepare)
+
+
+def _parsed(model: type[Work], unit: Unit) -> Work | None:
+    """The unit's payload. One that cannot be read is dropped: the reconciler publishes a readable one in its place."""
+    try:
+        return model.model_validate_json(unit.data)
+    except ValidationError:
+        get_logger().error("a unit cannot be read", subject=unit.message.subject)
+        return None
 
 
 def _all_but(held_up: set[Key]) -> Callable[[Lane, str], bool]:

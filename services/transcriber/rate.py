@@ -5,6 +5,8 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from services.transcriber.meters import Meters
+
 WINDOW = 300.0
 """Seconds of work that the measurement looks back on."""
 
@@ -12,7 +14,8 @@ WINDOW = 300.0
 class Rate:
     """Counts audio done and time busy. `assumed` is what we expect before anything was measured."""
 
-    def __init__(self, slots: int, assumed: float = 8.0) -> None:
+    def __init__(self, slots: int, meters: Meters, assumed: float = 8.0) -> None:
+        self._meters = meters
         self._slots = slots
         self._assumed = assumed
         self._done: deque[tuple[float, float, float]] = deque()
@@ -24,6 +27,8 @@ class Rate:
         yield
         now = time.monotonic()
         self._done.append((now, seconds, now - began))
+        self._meters.audio.inc(seconds)
+        self._meters.batch.observe(now - began)
         while self._done and self._done[0][0] < now - WINDOW:
             self._done.popleft()
 

@@ -106,7 +106,7 @@ class Server:
                         return  # the children die with us
                 elif key.fd == child.exit:
                     self._bury(child)
-                elif not self._is_wanted(child):
+                elif child.life.fileno() >= 0 and not self._is_wanted(child):  # unless buried a moment ago
                     self._selector.unregister(child.life)
                     signal.pidfd_send_signal(child.exit, signal.SIGKILL)
 

@@ -1,0 +1,1 @@
+"""Measurements of the whole service against bare scripts: `python -m bench --help`, bench/README.md."""

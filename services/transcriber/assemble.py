@@ -131,12 +131,17 @@ class Assembler:
         which is then done again, whatever the record says.
         """
         tenant, job = record.tenant, record.job
-        manifest = await self._records.manifest(tenant, job)
-        sealed = await self._blobs.get(objects.plan(tenant, job))
+        (manifest, sealed, current), found = await asyncio.gather(
+            asyncio.gather(
+                self._records.manifest(tenant, job),
+                self._blobs.get(objects.plan(tenant, job)),
+                self._records.get(tenant, job),
+            ),
+            asyncio.gather(*(self._blobs.get(objects.words(tenant, job, n)) for n in range(record.parts))),
+        )
         if manifest is None or sealed is None:
             return  # erased meanwhile; the outcome says so
         plan = Plan.model_validate_json(sealed)
-        found = await asyncio.gather(*(self._blobs.get(objects.words(tenant, job, n)) for n in range(plan.parts)))
         missing = [n for n, data in enumerate(found) if data is None]
         if missing:
             await self._undo(record, manifest, missing)
@@ -150,7 +155,6 @@ class Assembler:
             data = await self._blobs.get(key) or data
         # The outcome names the transcript: it must not reach the disk before the transcript does.
         await self._blobs.durable()
-        current = await self._records.get(tenant, job) or record
         outcome = Outcome(
             job=job,
             state=State.COMPLETED,
@@ -158,7 +162,7 @@ class Assembler:
             seconds=plan.duration,
             duration=plan.duration,
             language=transcript.language,
-            timings=current.timings.model_copy(update={"finished": time.time()}),
+            timings=(current or record).timings.model_copy(update={"finished": time.time()}),
         )
         self._count(await self._records.finish(outcome, tenant))
 

@@ -105,11 +105,11 @@ class PartWorker:
         if verdict is not None:
             await self._assembler.fail(record, verdict, ours=True)
             return
-        part = await self._part(work)
+        part, words = await asyncio.gather(self._part(work), self._stored(work))
         if part is None:
             return
         try:
-            words = await self._stored(work) or await self._hear(work, part, record, rank, queued)
+            words = words or await self._hear(work, part, record, rank, queued)
         except EngineDied as error:
             get_logger().warning("the engine died on a part", job=job, n=work.n, cause=error.cause)
             blame = attempts.not_counted if error.innocent else attempts.crashed

@@ -4,6 +4,7 @@ Every step may be repeated: what an earlier prepare cut is binding, objects are 
 in hand is not queued again, and the seal is one compare-and-set.
 """
 
+import asyncio
 import hashlib
 from collections.abc import Callable
 from itertools import count
@@ -122,6 +123,26 @@ class Preparer:
         manifest = await self._records.manifest(tenant, job)
         if manifest is None:
             raise Ended
+        plan, bound = (None, {}) if _first(record) else await self._earlier(record, manifest)
+        while plan is None:
+            try:
+                plan = await self._cut(record, manifest, bound)
+            except Diverged:
+                get_logger().info("another prepare was faster; going on with its cuts", job=job)
+                bound = await self._records.parts(tenant, job)
+        sealed = Plan.model_validate_json(plan)
+        if not await self._blobs.put_once(objects.plan(tenant, job), plan):
+            sealed = Plan.model_validate_json(await self._blobs.get(objects.plan(tenant, job)) or plan)
+        parts = {} if sealed.parts == record.parts else await self._records.parts(tenant, job)
+        record = await self._records.change(tenant, job, lambda r: self._sealed(r, sealed, parts))
+        if record.complete and not record.state.terminal:
+            await self._assembler.complete(record)
+
+    async def _earlier(self, record: Record, manifest: Manifest) -> tuple[bytes | None, dict[int, Part]]:
+        """What an earlier prepare left: its seal, if it holds, and its parts, which are binding."""
+        tenant, job = record.tenant, record.job
+        if await self._blobs.stat(objects.source(tenant, job)) is None:
+            raise Lost("The recording is not stored any more.")
         plan = await self._blobs.get(objects.plan(tenant, job))
         bound = await self._records.parts(tenant, job)
         if plan is not None and len(bound) < Plan.model_validate_json(plan).parts:
@@ -131,19 +152,7 @@ class Preparer:
         if plan is not None:
             for part in bound.values():  # their messages may have been lost with the bus
                 await self._offer(record, manifest, part)
-        while plan is None:
-            bound = await self._records.parts(tenant, job)
-            try:
-                plan = await self._cut(record, manifest, bound)
-            except Diverged:
-                get_logger().info("another prepare was faster; going on with its cuts", job=job)
-        sealed = Plan.model_validate_json(plan)
-        if not await self._blobs.put_once(objects.plan(tenant, job), plan):
-            sealed = Plan.model_validate_json(await self._blobs.get(objects.plan(tenant, job)) or plan)
-        parts = {} if sealed.parts == record.parts else await self._records.parts(tenant, job)
-        record = await self._records.change(tenant, job, lambda r: self._sealed(r, sealed, parts))
-        if record.complete and not record.state.terminal:
-            await self._assembler.complete(record)
+        return plan, bound
 
     @staticmethod
     def _sealed(record: Record, plan: Plan, parts: dict[int, Part]) -> Record:
@@ -159,8 +168,6 @@ class Preparer:
         tenant, job = record.tenant, record.job
         known = {(part.start, part.end): part for part in sorted(bound.values(), key=lambda part: part.start)}
         cutter = self._cutter(manifest.options.vad, tuple((*span, part.overlap) for span, part in known.items()))
-        if await self._blobs.stat(objects.source(tenant, job)) is None:
-            raise Lost("The recording is not stored any more.")
         source = self._blobs.read(objects.source(tenant, job))
         free = (n for n in count() if n not in bound)
         numbers = set(bound)
@@ -189,7 +196,6 @@ class Preparer:
     async def _part(self, record: Record, manifest: Manifest, n: int, cut: Cut, bound: Part | None) -> None:
         """Store a part, publish it, note it in the record. The samples go first: whoever reads the meta finds them."""
         tenant, job = record.tenant, record.job
-        await self._reserve(record, cut.end / SAMPLE_RATE)
         part = bound or Part(
             n=n,
             start=cut.start,
@@ -198,8 +204,11 @@ class Preparer:
             sha256=hashlib.sha256(cut.pcm).hexdigest(),
             speech=cut.speech,
         )
-        # Also for a bound part: a power cut may have taken samples that were put without a barrier.
-        await self._blobs.put_once(objects.part_pcm(tenant, job, n, part.start, part.end), cut.pcm)
+        await asyncio.gather(
+            self._reserve(record, cut.end / SAMPLE_RATE),
+            # Also for a bound part: a power cut may have taken samples that were put without a barrier.
+            self._blobs.put_once(objects.part_pcm(tenant, job, n, part.start, part.end), cut.pcm),
+        )
         if bound is None and not await self._blobs.put_once(objects.part_meta(tenant, job, n), part.encode()):
             found = await self._blobs.get(objects.part_meta(tenant, job, n))
             if found is not None and Part.model_validate_json(found) != part:
@@ -233,3 +242,9 @@ class Preparer:
         granted = await self._bus.request(subjects.KEYS_RESERVE, ask, auth.Granted)
         if not granted.ok:
             raise OverQuota(granted.detail)
+
+
+def _first(record: Record) -> bool:
+    """Whether nobody has prepared this job before: every start is counted before its work begins."""
+    counted = record.counters.starts.get(attempts.PREPARE, 0) + record.counters.crashes.get(attempts.PREPARE, 0)
+    return counted == 1 and record.parts == 0 and not record.sealed

@@ -123,9 +123,12 @@ def is_loopback(address: str) -> bool:
 
 
 def address_of(request: web.Request, proxies: Collection[str]) -> str:
-    """The client's address: the last hop of X-Forwarded-For that is no proxy of ours, if a proxy of ours asks."""
+    """The client's address: the last hop of X-Forwarded-For that is no proxy of ours, if a proxy of ours asks.
+
+    A proxy on this machine is one of ours: its clients must not pass for the machine itself, which has no limits.
+    """
     address = request.remote or ""
     hops = [hop.strip() for header in request.headers.getall("X-Forwarded-For", ()) for hop in header.split(",")]
-    while address in proxies and hops:
+    while hops and (address in proxies or is_loopback(address)):
         address = hops.pop()
     return address

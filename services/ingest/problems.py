@@ -10,7 +10,7 @@ from services.runtime.blobs import StoreFull
 from services.runtime.jsapi import Unavailable
 
 AWAY_RETRY = 5.0
-"""Seconds after which to come back when a part of the service is away."""
+"""Seconds after which to come back where nobody knows better."""
 
 
 def problem_of(error: Exception) -> Problem | None:
@@ -37,9 +37,12 @@ def problem_of(error: Exception) -> Problem | None:
 def problem_response(problem: Problem, request_id: str) -> web.Response:
     """The document, its status and the headers that belong to it."""
     headers = {}
-    if problem.retry_after is not None:
+    after = problem.retry_after
+    if after is None and problem.kind.retryable and problem.kind.status in (429, 503, 507):
+        after = AWAY_RETRY
+    if after is not None:
         # Whole seconds, rounded up: who comes a moment too early is refused again.
-        headers["Retry-After"] = str(max(1, math.ceil(problem.retry_after)))
+        headers["Retry-After"] = str(max(1, math.ceil(after)))
     if problem.kind.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     if problem.code == Code.METHOD:

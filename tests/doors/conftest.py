@@ -18,7 +18,6 @@ NARROW = {
     "DESIFRE_UPLOAD_GRACE": "0.5",
     "DESIFRE_RATE_LIMIT": "300/minute",
     "DESIFRE_REFUSAL_LIMIT": "20/minute",
-    "DESIFRE_TRUSTED_PROXIES": '["127.0.0.1"]',
 }
 
 

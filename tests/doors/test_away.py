@@ -1,5 +1,6 @@
 """Parts of the service that are away: told as such, with a time to come back, and nothing is half done."""
 
+import asyncio
 from pathlib import Path
 
 import aiohttp
@@ -37,3 +38,20 @@ async def test_what_is_away_is_said(tmp_path: Path) -> None:
         ready = await nobody("GET", "/readyz")
         assert (ready.status, ready.json()["checks"]["bus"] != "ok") == (503, True)
         assert (await nobody("GET", "/livez")).status == 200
+
+
+async def test_a_stop_answers_whoever_waits(tmp_path: Path) -> None:
+    """A caller that waits for its words while the service is stopped is told where to look for them later."""
+    async with (
+        Stack(tmp_path, services=["nats", "s3", "keys", "ingest"]) as stack,
+        aiohttp.ClientSession() as session,
+    ):
+        me = await Caller(session, stack.http_url).sign_up()
+        waiting = asyncio.create_task(me("POST", "/transcribe", data=b"sound"), name="waiting")
+        async with asyncio.timeout(10):
+            while not (await me("GET", "/jobs")).json()["jobs"]:
+                await asyncio.sleep(0.05)
+        await stack.process("ingest").stop()
+        reply = await waiting
+        assert reply.status == 202
+        assert reply.headers["Location"] == f"/jobs/{reply.json()['job_id']}"

@@ -5,6 +5,8 @@ import re
 
 import pytest
 
+from services.contracts import subjects
+from services.contracts.auth import KeyInfo, KeyRef
 from tests.doors.caller import Caller, Front, form
 
 KEYED = [
@@ -71,6 +73,16 @@ async def test_a_revoked_key_is_nothing_at_once(front: Front, me: Caller) -> Non
     assert (await me("DELETE", "/keys/unknown0")).code == "key_not_found"
 
 
+async def test_a_key_revoked_elsewhere_is_nothing_within_a_second(front: Front, me: Caller) -> None:
+    """A revocation that did not come through this door is heard of by its announcement."""
+    tenant = await front.tenant_of(await me.submit(b"mine"))
+    await front.bus.request(subjects.KEYS_REVOKE, KeyRef(tenant=tenant, key_id=me.key_id), KeyInfo)
+    async with asyncio.timeout(1):
+        while (await me("GET", "/usage")).status == 200:
+            await asyncio.sleep(0.02)
+    assert (await me("GET", "/usage")).code == "wrong_key"
+
+
 async def test_keys_are_listed_without_their_secrets(me: Caller) -> None:
     """The list names each key by its id and holds no secret."""
     await me("POST", "/keys", json={"label": "laptop", "scopes": ["read"]})
@@ -100,7 +112,7 @@ async def test_a_rotated_key_works_on_and_says_so(front: Front, me: Caller) -> N
     assert re.fullmatch(r"@\d+", old.headers["Deprecation"])
 
 
-@pytest.mark.parametrize("body", [b"[]", b"{", b'{"colour": "red"}', b'{"scopes": ["everything"]}'])
+@pytest.mark.parametrize("body", [b"[]", b"{", b'{"colour": "red"}', b'{"scopes": ["everything"]}', b"[" * 200_000])
 async def test_senseless_wishes_for_keys(me: Caller, body: bytes) -> None:
     """What cannot be a wish for a key is refused."""
     reply = await me("POST", "/keys", headers={"Content-Type": "application/json"}, data=body)

@@ -118,7 +118,7 @@ async def json_body(request: web.Request, bodies: Bodies) -> dict[str, Any]:
     data = await bodies.small(request)
     try:
         document = json.loads(data or b"{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         raise Problem(Code.MALFORMED, "The body is not JSON.") from None
     if not isinstance(document, dict):
         raise Problem(Code.MALFORMED, "The body is not a JSON object.")

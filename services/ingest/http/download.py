@@ -1,5 +1,7 @@
 """A recording on its way out: streamed from the store, whole or the range that is asked for."""
 
+import asyncio
+
 from aiohttp import web
 
 from services.ingest.http.names import attachment
@@ -7,6 +9,8 @@ from services.ingest.jobs import Audio
 from services.runtime.jsapi import Unavailable
 
 UNNAMED = "recording"
+STALLED = 60.0
+"""Seconds in which a client must have taken the next megabyte."""
 
 
 async def download(request: web.Request, audio: Audio) -> web.StreamResponse:
@@ -26,10 +30,11 @@ async def download(request: web.Request, audio: Audio) -> web.StreamResponse:
     await response.prepare(request)
     try:
         while piece:
-            await response.write(piece)
+            async with asyncio.timeout(STALLED):
+                await response.write(piece)
             piece = await anext(pieces, b"")
-    except (Unavailable, ConnectionError):
-        # Too late for an answer. A broken connection says that the length promised was not kept.
+    except (Unavailable, ConnectionError, TimeoutError):
+        # Too late for another answer. A broken connection says that the length promised was not kept.
         if request.transport is not None:
             request.transport.abort()
     return response

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from services.transcriber.prepare.media import DecoderDied, Limits
-from services.transcriber.prepare.sandbox import FULL, Sandbox, SandboxTooWeak
+from services.transcriber.prepare.sandbox import FULL, LEAST, Sandbox, SandboxTooWeak
 from tests import media
 from tests.decoding import decode, opened
 
@@ -113,7 +113,7 @@ def test_a_prisoner_can_do_nothing() -> None:
     with os.fdopen(reading, "rb") as answer, os.fdopen(kept, "rb") as untouched:
         layers, answers = json.loads(answer.read())
         assert untouched.read() == b""
-    assert set(layers) >= FULL
+    assert set(layers) >= LEAST
     assert {name: result for name, result in answers.items() if result == "done"} == {}
 
 
@@ -121,8 +121,8 @@ async def test_the_level_is_known(sandbox: Sandbox) -> None:
     """After the start the sandbox says which walls stand on this machine."""
     assert sandbox.level == "weak"
     await sandbox.start()
-    assert sandbox.level == "full"
-    assert sandbox.layers >= FULL
+    assert sandbox.layers >= LEAST
+    assert sandbox.level == ("full" if sandbox.layers >= FULL else "reduced")  # a kernel may lack Landlock
 
 
 async def test_too_weak_a_sandbox_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ async def test_nobody_from_outside_reaches_the_servers(nats_server: NatsServer, 
     ("port", "path"),
     [("s3", "/"), ("s3", "/desifre"), ("filer", "/buckets/desifre/"), ("filer", "/etc/iam/")],
 )
-async def test_the_store_answers_nobody_without_a_key(store_server: StoreServer, port: str, path: str) -> None:
+def test_the_store_answers_nobody_without_a_key(store_server: StoreServer, port: str, path: str) -> None:
     """Neither the S3 door nor the filer behind it gives anything to a request without credentials."""
     url = f"http://{LOOPBACK}:{store_server.stack.wiring.ports[port]}{path}"
     with pytest.raises(urllib.error.HTTPError) as refused:

@@ -108,13 +108,11 @@ class Sandbox:
                 ready = await asyncio.get_running_loop().sock_recv(ours, 4096)
             if not ready:
                 raise DecoderDied("the fork server did not come up")
-        except TimeoutError:
+        except BaseException as error:
             ours.close()
             await self._stop()
-            raise DecoderDied("the fork server did not come up in time") from None
-        except BaseException:
-            ours.close()
-            await self._stop()
+            if isinstance(error, OSError):  # a TimeoutError is one too
+                raise DecoderDied("the fork server did not come up") from error
             raise
         self._control = ours
         self.layers = frozenset(json.loads(ready))
@@ -189,11 +187,10 @@ class Decoding:
             if not pid:
                 raise DecoderDied("the fork server died")
             self.pid = int(pid)
-        except TimeoutError:
+        except BaseException as error:
             await self._end()
-            raise DecoderDied("the fork server does not answer") from None
-        except BaseException:
-            await self._end()
+            if isinstance(error, OSError):
+                raise DecoderDied("the fork server does not answer") from error
             raise
         return self
 

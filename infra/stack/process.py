@@ -16,7 +16,7 @@ from pathlib import Path
 from infra.stack.errors import StackError
 from infra.stack.logs import append, copy_lines, tail
 from infra.stack.probes import Probe
-from infra.stack.restarts import RestartPolicy
+from infra.stack.restarts import LONGEST_DELAY, RestartPolicy
 
 PROBE_INTERVAL = 0.05
 LOG_LINES_SHOWN = 15
@@ -81,6 +81,7 @@ class Process:
         on_change: Callable[[], None] = lambda: None,
         on_death: Callable[["Process"], None] = lambda _: None,
         on_line: Callable[[str, bytes], None] = lambda _, __: None,
+        longest_delay: float = LONGEST_DELAY,
     ) -> None:
         self.spec = spec
         self.name = spec.name
@@ -100,7 +101,8 @@ class Process:
         self._supervisor: asyncio.Task[None] | None = None
         self._changed = asyncio.Condition()
         self._once: Mapping[str, str] = {}
-        self._policy = RestartPolicy()
+        self._longest_delay = longest_delay
+        self._policy = RestartPolicy(longest_delay)
         self._wanted = False
         self._stillborn = 0
         self._ready_since: float | None = None
@@ -115,7 +117,7 @@ class Process:
             raise StackError(f"{self.name} runs already.")
         self._wanted = True
         self._once = dict(once or {})
-        self._policy = RestartPolicy()
+        self._policy = RestartPolicy(self._longest_delay)
         self._stillborn = 0
         self._supervisor = asyncio.create_task(self._supervise(), name=f"supervise {self.name}")
 

@@ -9,9 +9,10 @@ LONGEST_DELAY = 30.0
 
 
 class RestartPolicy:
-    """At once, unless it dies young; then after 0.5 s, 1 s, 2 s … 30 s."""
+    """At once, unless it dies young; then after 0.5 s, 1 s, 2 s … 30 s, or `longest` seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, longest: float = LONGEST_DELAY) -> None:
+        self._longest = longest
         self._quick_deaths = 0
 
     def delay_after(self, healthy_for: float | None) -> float:
@@ -21,4 +22,4 @@ class RestartPolicy:
         if healthy_for is not None and healthy_for >= QUICK_DEATH:
             return 0.0
         self._quick_deaths += 1
-        return float(min(LONGEST_DELAY, FIRST_DELAY * 2 ** min(self._quick_deaths - 1, 16)))
+        return float(min(self._longest, FIRST_DELAY * 2 ** min(self._quick_deaths - 1, 16)))

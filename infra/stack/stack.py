@@ -14,6 +14,7 @@ from infra.stack import ports, secrets, specs
 from infra.stack.errors import StackError
 from infra.stack.home import DEFAULT_MIN_FREE_BYTES, Home, HomeLock, write_json
 from infra.stack.process import PROBE_INTERVAL, Process
+from infra.stack.restarts import LONGEST_DELAY
 
 START_TIMEOUT = 60.0
 DEFAULT_HTTP_HOST = "127.0.0.1"
@@ -24,7 +25,7 @@ class Stack:
 
     `services` are those to run, of `specs.EVERYTHING`; `settings` are environment variables per service (`all` for
     every service); `http_port` is where ingest listens (None: any free port); `environ` is what the processes
-    inherit. As an async context manager it is the fixture of the end-to-end tests.
+    inherit; who dies young is started again after at most `longest_restart_delay` seconds. As an async context manager it is the fixture of the end-to-end tests.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Stack:
         min_free_bytes: int = DEFAULT_MIN_FREE_BYTES,
         on_event: Callable[[str], None] = lambda _: None,
         on_line: Callable[[str, bytes], None] = lambda _, __: None,
+        longest_restart_delay: float = LONGEST_DELAY,
     ) -> None:
         self.home = Home(home.resolve())
         self._settings = settings or {}
@@ -47,6 +49,7 @@ class Stack:
         self._min_free_bytes = min_free_bytes
         self._on_event = on_event
         self._on_line = on_line
+        self._longest_restart_delay = longest_restart_delay
         self._lock = HomeLock(self.home)
         self._processes: dict[str, Process] = {}
         self._kinds: dict[str, str] = {}
@@ -179,6 +182,7 @@ class Stack:
             on_change=self._write_state,
             on_death=lambda process: self._on_event(f"{process.name} {process.obituary()}; starting it again"),
             on_line=self._on_line,
+            longest_delay=self._longest_restart_delay,
         )
         self._processes[name] = process
         self._kinds[name] = kind

@@ -25,7 +25,8 @@ class Stack:
 
     `services` are those to run, of `specs.EVERYTHING`; `settings` are environment variables per service (`all` for
     every service); `http_port` is where ingest listens (None: any free port); `environ` is what the processes
-    inherit; who dies young is started again after at most `longest_restart_delay` seconds. As an async context manager it is the fixture of the end-to-end tests.
+    inherit; who dies young is started again after at most `longest_restart_delay` seconds. As an async context
+    manager it is the fixture of the end-to-end tests.
     """
 
     def __init__(

@@ -2,6 +2,7 @@
 
 import asyncio
 import ipaddress
+from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import contextmanager
 from time import time
@@ -43,24 +44,27 @@ class RateLimits:
 
 
 class Bodies:
-    """Bodies under way: at most so many at once, none slower than the rate, none larger than the limit."""
+    """Bodies under way: so many at once, no more than a quarter of one tenant's, none too slow, none too large."""
 
     def __init__(self, settings: Settings) -> None:
-        self._free = settings.max_uploads
+        self._most = settings.max_uploads
+        self._under_way: Counter[str] = Counter()
         self._grace = settings.upload_grace
         self._rate = settings.upload_rate
         self.largest = settings.max_upload
 
     @contextmanager
-    def one(self) -> Iterator[None]:
-        """Hold a place for one upload. Raises `Problem` RATE_LIMIT when all are taken."""
-        if self._free == 0:
+    def one(self, tenant: str) -> Iterator[None]:
+        """Hold a place for an upload. Raises `Problem` RATE_LIMIT when all, or all for one tenant, are taken."""
+        if self._under_way.total() >= self._most or self._under_way[tenant] >= max(1, self._most // 4):
             raise Problem(Code.RATE_LIMIT, "Too many uploads are under way.", retry_after=5)
-        self._free -= 1
+        self._under_way[tenant] += 1
         try:
             yield
         finally:
-            self._free += 1
+            self._under_way[tenant] -= 1
+            if not self._under_way[tenant]:
+                del self._under_way[tenant]
 
     async def body(self, request: web.Request, most: int) -> AsyncIterator[bytes]:
         """The request's body as it comes in.

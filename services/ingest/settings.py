@@ -1,7 +1,8 @@
 """What an operator may set of ingest, beside what every process has."""
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from services.contracts.languages import language_code
 from services.runtime.settings import Settings as Common
 
 
@@ -17,7 +18,9 @@ class Settings(Common):
     transcribe_wait: float = Field(600, ge=0, description="seconds that POST /transcribe waits before it answers 202")
     longest_wait: float = Field(60, ge=0, description="most seconds that GET /jobs/{id}?wait= may ask for")
     max_upload: int = Field(2 << 30, gt=0, description="largest upload in bytes")
-    max_uploads: int = Field(64, gt=0, description="uploads under way at once; more are told to come back")
+    max_uploads: int = Field(
+        64, gt=0, description="uploads under way at once, a quarter of them of one tenant; more are told to come back"
+    )
     upload_grace: float = Field(10, gt=0, description="seconds a body may idle before its rate counts")
     upload_rate: int = Field(16 << 10, gt=0, description="slowest rate in bytes/s that a body may come in at")
     rate_limit: str = Field("3000/minute", description="requests of one tenant, as `N/second`, `N/minute` or `N/hour`")
@@ -42,3 +45,13 @@ class Settings(Common):
     claim_abandoned_after: float = Field(
         600, gt=0, description="seconds after which a repeat no longer builds on an admission that broke off"
     )
+
+    @field_validator("default_language")
+    @classmethod
+    def _known(cls, language: str | None) -> str | None:
+        if not language:
+            return None
+        code = language_code(language)
+        if code is None:
+            raise ValueError("not a language that Whisper knows")
+        return code

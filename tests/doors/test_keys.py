@@ -7,23 +7,11 @@ import pytest
 
 from services.contracts import subjects
 from services.contracts.auth import KeyInfo, KeyRef
+from tests.docs.pages import route_table
 from tests.doors.caller import Caller, Front, form
 
-KEYED = [
-    ("POST", "/transcribe"),
-    ("POST", "/jobs"),
-    ("GET", "/jobs"),
-    ("GET", "/jobs/job_1"),
-    ("GET", "/jobs/job_1/result"),
-    ("GET", "/jobs/job_1/audio"),
-    ("DELETE", "/jobs/job_1"),
-    ("GET", "/keys"),
-    ("POST", "/keys"),
-    ("POST", "/keys/k/rotate"),
-    ("DELETE", "/keys/k"),
-    ("GET", "/usage"),
-    ("GET", "/v1/models"),
-]
+KEYED = [(route.method, re.sub(r"{\w+}", "job_1", route.path)) for route in route_table() if route.scope]
+"""Every route with a key, from the table that the router is made of."""
 
 
 @pytest.mark.parametrize(("method", "path"), KEYED)
@@ -36,6 +24,15 @@ async def test_without_a_key_and_with_a_wrong_one(front: Front, method: str, pat
     for wrong in ("nonsense", right[:-1] + swapped, "tk_" + "a" * 32):
         reply = await nobody(method, path, headers={"x-api-key": wrong, "X-Forwarded-For": "127.0.0.1"})
         assert (reply.status, reply.code) == (403, "wrong_key")
+
+
+@pytest.mark.parametrize(("method", "path"), KEYED)
+async def test_a_key_without_the_scope(front: Front, me: Caller, method: str, path: str) -> None:
+    """A key that may only stream is refused on every route, before anything is looked at."""
+    made = (await me("POST", "/keys", json={"scopes": ["stream"]})).json()
+    streamer = Caller(front.nobody.session, front.nobody.base, made["api_key"])
+    reply = await streamer(method, path)
+    assert (reply.status, reply.code) == (403, "scope_missing")
 
 
 async def test_a_key_comes_in_either_header(me: Caller, front: Front) -> None:

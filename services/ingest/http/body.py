@@ -45,7 +45,7 @@ class Submissions:
         check(query, await self._engines.models())
         if request.content_type == "application/json":
             return await self._again(request, query)
-        with self._bodies.one():
+        with self._bodies.one(claims(request).tenant):
             if request.content_type.startswith("multipart/"):
                 return await self._form(request, query)
             return await self._recording(request, query)

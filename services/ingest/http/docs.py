@@ -1,7 +1,9 @@
 """The reference as a page, and the page at `/`: plain HTML from the table of routes, nothing from outside."""
 
+import asyncio
 import base64
 import hashlib
+import json
 from collections.abc import Iterable
 from html import escape
 
@@ -35,6 +37,7 @@ class Docs:
 
     def __init__(self, others: Iterable[Route]) -> None:
         self._others = tuple(others)
+        self._openapi = b""
 
     def routes(self) -> list[Route]:
         """The three routes."""
@@ -50,7 +53,10 @@ class Docs:
 
     async def openapi(self, _: web.Request) -> web.StreamResponse:
         """The document."""
-        return web.json_response(document(self.all_routes()))
+        if not self._openapi:
+            # Tens of milliseconds, once: too long for the event loop.
+            self._openapi = await asyncio.to_thread(lambda: json.dumps(document(self.all_routes())).encode())
+        return web.Response(body=self._openapi, content_type="application/json")
 
     async def docs(self, _: web.Request) -> web.StreamResponse:
         """The reference, readable."""

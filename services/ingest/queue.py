@@ -47,9 +47,10 @@ class _Queue:
 
 
 class Queue:
-    """Counts what waits on the bus, at most once a second, however many callers ask."""
+    """Counts what waits on the bus, once every `fresh` seconds at most, however many callers ask."""
 
-    def __init__(self, bus: Bus, engines: Engines, records: Records) -> None:
+    def __init__(self, bus: Bus, engines: Engines, records: Records, fresh: float = FRESH) -> None:
+        self._fresh = fresh
         self._bus = bus
         self._engines = engines
         self._records = records
@@ -60,13 +61,15 @@ class Queue:
 
     def hear(self, record: Record) -> None:
         """Take note of a job that came, went or got on; called with every state event."""
-        own = self._queue_of(record)
+        if self._until > monotonic():  # else the next count will see it
+            units = self._queue_of(record).units
+            if record.state.terminal:
+                units.pop(record.job, None)
+            elif record.state == State.ACCEPTED:
+                units.setdefault(record.job, 1)
         if record.state.terminal:
             self._left.pop(record.job, None)
-            own.units.pop(record.job, None)
             return
-        if record.state == State.ACCEPTED:  # it may be younger than the last count
-            own.units.setdefault(record.job, 1)
         self._left[record.job] = _left(record)
         self._left.move_to_end(record.job)
         while len(self._left) > REMEMBERED:
@@ -120,7 +123,7 @@ class Queue:
                 units[job] = units.get(job, 0) + 1 if kind == "parts" else units.get(job, 1)
             self._lanes = lanes
             await self._look_up()
-            self._until = monotonic() + FRESH
+            self._until = monotonic() + self._fresh
 
     async def _look_up(self) -> None:
         queues = [(tenant, queue) for tenants in self._lanes.values() for tenant, queue in tenants.items()]

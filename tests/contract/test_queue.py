@@ -26,7 +26,7 @@ class Line:
     def __init__(self, bus: Bus, records: Records) -> None:
         self.bus = bus
         self.records = records
-        self.queue = Queue(bus, Engines(bus), records)
+        self.queue = Queue(bus, Engines(bus), records, fresh=3600)
         self._made = 0
 
     async def job(self, tenant: str, lane: Lane = Lane.INTERACTIVE, parts: int = 0, seconds: float = 60.0) -> Record:

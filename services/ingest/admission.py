@@ -7,8 +7,9 @@ the claim on nothing is undone: a repeat finds the claim and completes the same 
 `job.json` is there, and the sweep removes a recording that never got one.
 """
 
+import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
 from services.contracts import objects, subjects
@@ -26,6 +27,8 @@ from services.runtime.jsapi import Unavailable
 from services.runtime.logs import get_logger
 from services.runtime.records import Records, fresh
 
+SHORT = 4 << 20
+"""Bytes up to which a body is stored while keys is still being asked: the answer, a synced write, takes as long."""
 AskOptions = Callable[[], Awaitable[Options]]
 """Asked after the last byte of the recording: the fields of a form may follow its file."""
 
@@ -58,13 +61,15 @@ class Admission:
         door: Door = Door.HTTP,
         lane: Lane = Lane.INTERACTIVE,
         length: int | None = None,
+        at_most: int | None = None,
         sha256: str | None = None,
         name: str | None = None,
         idempotency_key: str | None = None,
     ) -> Admitted:
         """Take a recording in, in constant memory, and answer when nothing can lose it any more.
 
-        `length` (bytes) and `sha256` (hexadecimal) are checked where the client gave them. `name` is the client's file
+        `length` (bytes) and `sha256` (hexadecimal) are checked where the client gave them; `at_most` is for the quota
+        where the length is not known, as in a form. `name` is the client's file
         name. Equal bytes with equal options within an hour are one job; so are requests with one `idempotency_key`
         within a day, which must then ask for the same (IDEMPOTENCY).
         """
@@ -76,10 +81,17 @@ class Admission:
                 return repeat
 
         async def bring(job: str) -> Manifest:
-            await self._register(who, job, length or 0)
-            await self._blobs.upload(objects.source(who.tenant, job), aiter(intake))
+            expected = length or at_most or 0
+            registering = asyncio.create_task(self._register(who, job, expected), name="register")
+            try:
+                if not 0 < expected <= SHORT:
+                    await registering
+                await self._blobs.upload(objects.source(who.tenant, job), _unless_failed(registering, intake))
+            finally:
+                await asyncio.gather(registering, return_exceptions=True)
+            registering.result()
             asked = await ask()
-            if length is None:
+            if intake.size > expected:
                 await self._register(who, job, intake.size)
             return _manifest(who, job, asked, door, lane, intake.sha256, intake.size, name)
 
@@ -221,6 +233,14 @@ class Admission:
             await self._bus.request(subjects.KEYS_ADMIT, ask, Granted)
         except (Unavailable, Problem) as error:
             self._log.warning("a quota was not given back", tenant=who.tenant, job=job, error=type(error).__name__)
+
+
+async def _unless_failed(other: asyncio.Task[None], chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+    """The chunks, broken off with the error of another task when that has failed."""
+    async for chunk in chunks:
+        if other.done():
+            other.result()
+        yield chunk
 
 
 def _ask(options: Options | AskOptions) -> AskOptions:

@@ -105,22 +105,23 @@ class Jobs:
         Raises `Problem` NOT_FINISHED, FAILED (with `failure`), CANCELLED or ERASED.
         """
         record = await self.get(tenant, job)
-        outcome = await self._records.outcome(tenant, job) if record.state.terminal else None
-        if outcome is None:
-            raise Problem(Code.ERASED if record.state == State.ERASED else Code.NOT_FINISHED)
-        match outcome.state:
+        match record.state:
+            case State.COMPLETED:
+                pass
             case State.ERASED:
                 raise Problem(Code.ERASED)
             case State.CANCELLED:
                 raise Problem(Code.CANCELLED)
             case State.FAILED:
-                failure = outcome.failure
+                failure = record.failure
                 if failure is None:
                     raise Problem(Code.FAILED)
                 raise Problem(Code.FAILED, failure.message, failure=failure.model_dump())
+            case _:
+                raise Problem(Code.NOT_FINISHED)
         data = await self._blobs.get(objects.transcript(tenant, job))
         # A long one takes a tenth of a second to hash and to parse.
-        transcript = await asyncio.to_thread(_read, data, outcome.sha256) if data is not None else None
+        transcript = await asyncio.to_thread(_read, data, record.sha256) if data is not None else None
         if transcript is None:
             self._log.error("a transcript is not what its outcome says", tenant=tenant, job=job)
             raise Problem(Code.INTERNAL)

@@ -100,6 +100,7 @@ class Submissions:
             claims(request),
             chunks,
             length=length,
+            at_most=request.content_length,
             sha256=request.headers.get(SHA256),
             options=options,
             door=Door.HTTP,

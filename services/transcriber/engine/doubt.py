@@ -18,10 +18,11 @@ PROBABILITY = -1.0
 """Mean log probability per token below which an answer is suspect (OpenAI's Whisper, `logprob_threshold`)."""
 AGAIN_PROBABILITY = -0.8
 """Below this an answer from a short window is compared with one from a full one."""
-SILENT, SILENT_PROBABILITY = 0.8, -0.5
-"""The share of no-speech above which an answer that is not probable either is dropped: nobody speaks there."""
 NO_SPEECH = 0.6
 """The share of no-speech above which an answer is marked (OpenAI's Whisper, `no_speech_threshold`)."""
+SILENT = ((NO_SPEECH, PROBABILITY), (0.8, -0.5))
+"""Above this share of no-speech and below this probability nobody speaks: the first pair is OpenAI's rule, the second
+catches the "you" that Whisper hears in music and noise (docs/engine.md)."""
 REPEATED_WORDS, REPEATED_CHARACTERS = 3, 6
 ANOMALOUS = 3.0
 
@@ -53,7 +54,7 @@ class Answer:
     @property
     def silent(self) -> bool:
         """Whether there is plainly no speech behind the answer."""
-        unlikely = self.no_speech_prob > SILENT and self.avg_logprob < SILENT_PROBABILITY
+        unlikely = any(self.no_speech_prob > share and self.avg_logprob < low for share, low in SILENT)
         return unlikely or not self.text.translate(_MARKS).strip()
 
     @property

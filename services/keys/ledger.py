@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.contracts.auth import Admit, Granted, Quota, Reserve, Usage, UsageRequest
@@ -15,6 +16,8 @@ from services.keys.tables import OPEN, Day, Entry, Tenant
 from services.runtime.logs import get_logger
 
 DAY = 86_400
+ABANDONED = 2 * DAY
+"""Seconds after which a job that was admitted and never prepared counts no more; longer than any upload lasts."""
 
 
 def day_of(moment: float) -> str:
@@ -69,6 +72,18 @@ class Account:
         await self._count(entry, -1)
         await self._session.delete(entry)
 
+    async def drop_abandoned(self, before: float) -> None:
+        """Remove unfinished rows of jobs that were admitted before this moment and of which nothing was ever prepared.
+
+        An ingest that is killed in the middle of an upload leaves such a row, and nobody else knows of it. Removing
+        too much does no harm: the first reservation, or the job's end, makes the row again.
+        """
+        found = select(Entry).where(
+            Entry.tenant == self.tenant.id, Entry.state == OPEN, Entry.reserved_ms == 0, Entry.admitted < before
+        )
+        for entry in (await self._session.scalars(found)).all():
+            await self.drop(entry)
+
     async def change(self, entry: Entry, **fields: str | int) -> None:
         """Set fields of a row."""
         await self._count(entry, -1)
@@ -106,6 +121,8 @@ class Ledger:
                     await account.drop(entry)
                 return Granted(ok=True)
             more = ask.bytes - (entry.bytes if entry else 0)
+            if account.tenant.bytes + more > quota.bytes or account.tenant.unfinished >= quota.unfinished_jobs:
+                await account.drop_abandoned(now - ABANDONED)
             if (entry is None or entry.state == OPEN) and account.tenant.bytes + more > quota.bytes and more > 0:
                 return _refused(Code.QUOTA, f"{quota.bytes} bytes may be stored; erase jobs that are no longer needed.")
             if entry is not None:

@@ -129,6 +129,20 @@ async def test_too_many_unfinished_jobs_are_refused(tmp_path: Path) -> None:
         assert (await admit(there, tenant, jobs[2])).ok
 
 
+async def test_an_admission_that_died_gives_its_place_back(tmp_path: Path) -> None:
+    """A job of which nothing came for two days holds up no other; one that was prepared keeps its place."""
+    async with house(tmp_path, quota_jobs=2) as there:
+        tenant, prepared = (await there.sign_up()).tenant, new_job_id()
+        assert (await admit(there, tenant, prepared)).ok
+        assert (await reserve(there, tenant, prepared, 10.0)).ok
+        assert (await admit(there, tenant, new_job_id(), 500)).ok
+        assert not (await admit(there, tenant, new_job_id())).ok
+        there.clock.now += 2 * DAY + 1
+        assert (await admit(there, tenant, new_job_id())).ok
+        assert not (await admit(there, tenant, new_job_id())).ok
+        assert (await usage(there, tenant)).bytes == 0
+
+
 async def test_admissions_at_the_same_time_do_not_pass_the_quota(tmp_path: Path) -> None:
     """Of many admissions at once exactly as many get through as the quota allows."""
     async with house(tmp_path, quota_jobs=5) as there:

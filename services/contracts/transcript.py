@@ -60,7 +60,7 @@ class Transcript(Frozen):
     job: str
     model: str
     task: str
-    language: str | None
+    language: str | None = Field(default=None, description="absent where nobody speaks and none was asked for")
     language_probability: float | None = None
     duration: float
     text: str

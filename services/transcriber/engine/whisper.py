@@ -58,7 +58,8 @@ class WhisperHearer:
                 found.append(encoded.languages()[0][0])
                 if found[-1][1] > CERTAIN:
                     break
-            return max(found, key=lambda one: one[1])
+            language, probability = max(found, key=lambda one: one[1])
+            return language, round(probability, 4)
 
     def load(self, model: str, folder: Path, step: Step) -> None:
         """Have the model in memory, warm."""

@@ -18,7 +18,8 @@ def _below(kind: type[Frozen]) -> list[type[Frozen]]:
 
 
 MESSAGES = sorted(
-    {kind for kind in _below(Frozen) if kind.__module__.startswith("services.contracts")}, key=lambda kind: kind.__name__
+    {kind for kind in _below(Frozen) if kind.__module__.startswith("services.contracts")},
+    key=lambda kind: kind.__name__,
 )
 
 

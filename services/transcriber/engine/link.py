@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import itertools
+import os
+import signal
 import time
 from asyncio.subprocess import Process
 from dataclasses import dataclass
@@ -90,8 +92,7 @@ class Link:
             while (found := await receive(self._process.stdout)) is not None:
                 self._take(found[0])
         finally:
-            self._kill()
-            code = await self._process.wait()
+            code = await self._exit_code()
             cause = self._cause or self._cause_of(code)
             for request in list(self.requests.values()):
                 if not request.answer.done():
@@ -134,13 +135,24 @@ class Link:
         return EngineDied(cause, innocent=innocent)
 
     def _cause_of(self, code: int) -> Cause:
-        if code != -9:
+        if code != -signal.SIGKILL:
             return Cause.CRASHED
         return Cause.OUT_OF_MEMORY if _oom_kills() > self._oom_kills else Cause.KILLED
 
+    async def _exit_code(self) -> int:
+        """Wait for the process, whose output has ended; it has a moment to go by itself."""
+        try:
+            async with asyncio.timeout(STOP_WITHIN):
+                return await self._process.wait()
+        except TimeoutError:
+            self._kill()
+            return await self._process.wait()
+
     def _kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+        # Not by the process's own method: that looks for an exit code first, and then nobody else learns it.
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._process.pid, signal.SIGKILL)
 
     def _forget(self, number: int) -> None:
         request = self.requests.pop(number, None)

@@ -58,9 +58,9 @@ def arguments(*, data: Path, users_file: Path, ports: Mapping[str, int], sockets
         # Volumes grow as they fill, so many slots cost nothing; out of slots weed answers 500 and ignores SIGTERM.
         "-master.volumeSizeLimitMB=1024",
         "-volume.max=4000",
-        # A master that remembers volumes refuses writes for 15 s after a restart, "warming up" until every volume server
-        # has reported (seen in one restart of five). There is one volume server, in the same process, and it reports
-        # its volumes and highest file keys at once.
+        # A master that remembers volumes may refuse writes for 15 s after a restart, "warming up" until every volume
+        # server has reported (seen in one restart of eight). There is one volume server, in the same process, and it
+        # reports its volumes and highest file keys at once.
         "-master.resumeState=false",
         # Nobody else asks this volume server for anything: no need to linger before it stops.
         "-volume.preStopSeconds=0",

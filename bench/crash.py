@@ -25,7 +25,7 @@ async def measure(rig: Rig) -> Row:
     """How long nothing goes on, and what is done twice. Once without a kill, to compare."""
     recording = rig.speech.long(rig.sizes.long)
     goes_on, next_part, repeated, whole = [], [], [], []
-    async with rig.service() as service:
+    async with rig.service(rig.sizes.parts) as service:
         undisturbed = (await (await service.client()).transcribe(recording.path)).seconds
         for _ in range(rig.pairs):
             await settle()
@@ -34,7 +34,7 @@ async def measure(rig: Rig) -> Row:
                 began = time.perf_counter()
                 job = await client.submit(recording.path)
                 trial = Trial(changes, job)
-                await trial.until(lambda record: bool(record.bits))
+                await trial.until(lambda record: bool(record.bits) and not record.complete)
                 await asyncio.sleep(min(INTO_PART, recording.seconds / 300))
                 service.stack.process("transcriber").kill()
                 killed = time.perf_counter()
@@ -76,11 +76,14 @@ class Trial:
         """Units that were begun again after they had been begun and not ended."""
 
     async def until(self, condition: Callable[[Record], bool]) -> Record:
-        """The first record from now on for which this holds."""
+        """The first record from now on for which this holds. Raises RuntimeError when the job ends before that."""
         while True:
             record = await self._changes.get()
-            if self._take(record) and condition(record):
-                return record
+            if self._take(record):
+                if condition(record):
+                    return record
+                if record.state.terminal:
+                    raise RuntimeError("the job ended too soon: the recording has too few parts to be interrupted")
 
     def caught_up(self) -> Record:
         """The newest record."""

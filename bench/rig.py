@@ -7,7 +7,7 @@ import shutil
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +33,21 @@ class Sizes:
     """Pairs of clips: their quantiles need more than a ratio's median does."""
     behind: int = 5
     """Long recordings behind which clips are sent."""
+    parts: Mapping[str, str] = field(default_factory=dict)
+    """Settings of a transcriber that is to be killed between two parts of the long recording."""
 
 
 FULL = Sizes()
-SHORT = replace(FULL, long=90.0, hours=1800.0, upload=64 << 20, clips=6, behind=1)
+_SMALL_PARTS = {"MIN": "15", "MAX": "30", "FIRST": "15"}
+SHORT = replace(
+    FULL,
+    long=90.0,
+    hours=1800.0,
+    upload=64 << 20,
+    clips=6,
+    behind=1,
+    parts={f"DESIFRE_PART_SECONDS_{name}": value for name, value in _SMALL_PARTS.items()},
+)
 
 
 class Bare:

@@ -38,7 +38,8 @@ class Link:
         self._blamed: Request | None = None
         self._oom_kills = _oom_kills()
         self.requests: dict[int, Request] = {}
-        self.models: dict[str, int] = {}
+        self.loaded: set[str] = set()
+        self.costs: dict[str, int] = {}
         self.last_progress = time.monotonic()
         self.reading = asyncio.create_task(self._read(), name=f"engine {process.pid}")
 
@@ -101,7 +102,8 @@ class Link:
     def _take(self, header: Header) -> None:
         self.last_progress = time.monotonic()
         if header["event"] == "models":
-            self.models = {model["name"]: model["bytes"] for model in header["models"]}
+            self.loaded = {model["name"] for model in header["models"]}
+            self.costs |= {model["name"]: model["bytes"] for model in header["models"]}
             return
         request = self.requests.get(header["id"])
         if request is None or request.answer.done():

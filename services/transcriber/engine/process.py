@@ -90,8 +90,8 @@ class EngineProcess:
 
     def models(self) -> list[ModelInfo]:
         """See `Engine.models`. The cost of a model that was loaded once is remembered."""
-        loaded = self._child.models if self._child else {}
-        self._costs |= loaded
+        loaded = self._child.loaded if self._child else set()
+        costs = self._costs | (self._child.costs if self._child else {})
         return [
             ModelInfo(
                 name=name,
@@ -99,7 +99,7 @@ class EngineProcess:
                 multilingual=not name.endswith(".en"),
                 loaded=name in loaded,
                 pinned=name in self._plan.pinned,
-                bytes=self._costs.get(name),
+                bytes=costs.get(name),
                 source=self._weights.source_of(name),
             )
             for name in self._weights.names
@@ -154,7 +154,7 @@ class EngineProcess:
 
     def _ended(self) -> None:
         if self._child is not None and self._child.reading.done():
-            self._costs |= self._child.models
+            self._costs |= self._child.costs
             self._child = None
             self._gone.set()
 

@@ -5,8 +5,9 @@ from hypothesis import strategies as st
 
 from services.contracts.jobs import Door, Lane, Manifest, Options
 from services.contracts.parts import PartWords, Plan
+from services.contracts.stitching import stitch
 from services.contracts.transcript import Segment, Span, Word
-from services.transcriber.assemble import assemble, measure, merge, stitch, without
+from services.transcriber.assemble import assemble, measure, merge, without
 
 MANIFEST = Manifest(
     job="job_0", tenant="t", key_id="k", user="u", door=Door.HTTP, lane=Lane.BATCH,

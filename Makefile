@@ -19,10 +19,10 @@ up: install ## Install what is missing and start everything; stop with Ctrl-C
 down: install ## Stop what runs on this home
 	@$(BIN)/desifre down
 
-test: install ## Run the tests (minutes)
+test: install $(VENV)/.speech ## Run the tests (minutes)
 	$(BIN)/pytest -m "not long" $(ARGS)
 
-test-long: install ## Run the tests that take long
+test-long: install $(VENV)/.speech ## Run the tests that take long
 	$(BIN)/pytest -m long --timeout=3600 $(ARGS)
 
 check: install ## Style, types, import rules, links of the docs, lock
@@ -30,8 +30,9 @@ check: install ## Style, types, import rules, links of the docs, lock
 		"python -m infra.tools.links" "python -m infra.tools.lock check"; \
 	do echo "+ $$step"; $(BIN)/$$step || status=1; done; exit $$status
 
-lock: install ## Write requirements/all.lock anew from pyproject.toml (needs the network)
+lock: install ## Write the locks in requirements/ anew from pyproject.toml (needs the network)
 	$(BIN)/uv pip compile --universal --generate-hashes --python-version 3.11 --extra dev pyproject.toml -o requirements/all.lock
+	$(BIN)/uv pip compile --universal --generate-hashes --python-version 3.11 --no-deps --group speech -o requirements/speech.lock
 	$(BIN)/python -m infra.tools.lock stamp
 
 bench: install ## Measure; ARGS="--help" shows what can be chosen
@@ -50,4 +51,9 @@ $(VENV)/.locked: requirements/all.lock
 
 $(VENV)/.installed: $(VENV)/.locked pyproject.toml
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-build-isolation --no-deps -e .
+	@touch $@
+
+# The tests' spoken samples; nothing that runs needs them.
+$(VENV)/.speech: requirements/speech.lock $(VENV)/.locked
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes --no-deps -r requirements/speech.lock
 	@touch $@

@@ -1,6 +1,6 @@
-"""Whether requirements/all.lock belongs to the dependencies that pyproject.toml names, told without a network.
+"""Whether the locks in requirements/ belong to the dependencies that pyproject.toml names, told without a network.
 
-`stamp` writes a digest of the dependency tables into the lock, `check` compares it.
+`stamp` writes a digest of the dependency tables into each lock, `check` compares it.
 """
 
 import hashlib
@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+LOCKS = ("all.lock", "speech.lock")
 STAMP = re.compile(r"^# dependencies of pyproject\.toml: sha256:([0-9a-f]{64})\n", re.MULTILINE)
 
 
 def digest(pyproject: str) -> str:
-    """SHA-256 over what the lock was made from."""
+    """SHA-256 over what the locks were made from."""
     content = tomllib.loads(pyproject)
     project = content["project"]
     tables = [
@@ -24,6 +25,7 @@ def digest(pyproject: str) -> str:
         project["requires-python"],
         project["dependencies"],
         project["optional-dependencies"],
+        content.get("dependency-groups", {}),
     ]
     return hashlib.sha256(json.dumps(tables, sort_keys=True).encode()).hexdigest()
 
@@ -39,18 +41,18 @@ def is_current(lock: str, digest_now: str) -> bool:
 
 
 def main(arguments: Sequence[str]) -> int:
-    lock = ROOT / "requirements" / "all.lock"
+    locks = [ROOT / "requirements" / name for name in LOCKS]
     now = digest((ROOT / "pyproject.toml").read_text())
     match arguments:
         case ["stamp"]:
-            lock.write_text(stamped(lock.read_text(), now))
+            for lock in locks:
+                lock.write_text(stamped(lock.read_text(), now))
         case ["check"]:
-            if not is_current(lock.read_text(), now):
-                print(
-                    "The dependencies of pyproject.toml changed since requirements/all.lock was made: run `make lock`."
-                )
+            stale = [lock.name for lock in locks if not is_current(lock.read_text(), now)]
+            if stale:
+                print(f"pyproject.toml changed since {' and '.join(stale)} was made: run `make lock`.")
                 return 1
-            print("The lock is current.")
+            print("The locks are current.")
         case _:
             print("usage: python -m infra.tools.lock stamp|check", file=sys.stderr)
             return 2

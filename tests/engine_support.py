@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from ctranslate2.specs import common_spec, whisper_spec
 
-from services.transcriber.engine.child import Plan
+from services.transcriber.engine.hearer import Plan
 from services.transcriber.engine.process import EngineProcess
 from services.transcriber.engine.protocol import Window
 from services.transcriber.engine.sources import Packages

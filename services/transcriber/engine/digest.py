@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from services.contracts.transcript import Segment, Word
-from services.transcriber.engine.child import Step
+from services.transcriber.engine.hearer import Step
 from services.transcriber.engine.protocol import EngineFailed, Task, Window, WindowResult
 
 LANGUAGE = "en"

@@ -13,8 +13,8 @@ from faster_whisper.transcribe import get_suppressed_tokens
 
 from services.contracts.parts import SAMPLE_RATE
 from services.contracts.transcript import Segment, Word
-from services.transcriber.engine.child import Step
 from services.transcriber.engine.doubt import Answer, better, stands_alone
+from services.transcriber.engine.hearer import Step
 from services.transcriber.engine.protocol import Task, Window, WindowResult
 from services.transcriber.engine.shelf import Model
 from services.transcriber.engine.words import Aligned, sentences, words_of

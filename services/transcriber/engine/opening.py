@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from services.runtime.blobs import Blobs
-from services.transcriber.engine.child import Plan
+from services.transcriber.engine.hearer import Plan
 from services.transcriber.engine.process import EngineProcess
 from services.transcriber.engine.sources import Hub, Packages, StoredModels
 from services.transcriber.engine.weights import Source, Weights

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from services.contracts.transcript import Segment
-from services.transcriber.engine.child import Plan
+from services.transcriber.engine.hearer import Plan
 from services.transcriber.engine.link import Link
 from services.transcriber.engine.pipe import Header, pack
 from services.transcriber.engine.protocol import ModelInfo, Task, Window, WindowResult

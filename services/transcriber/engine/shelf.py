@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from faster_whisper import WhisperModel
 
-from services.transcriber.engine.child import Loaded, Step
+from services.transcriber.engine.hearer import Loaded, Step
 from services.transcriber.engine.protocol import EngineFailed
 
 SMALLER = {"float32": "int8", "float16": "int8_float16", "bfloat16": "int8_bfloat16"}

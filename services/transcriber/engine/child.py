@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from services.transcriber.engine.hearer import Cancelled, Hearer, Loaded, Plan
+from services.transcriber.engine.hearer import Cancelled, Hearer, Loaded, Plan, Step
 from services.transcriber.engine.pipe import Header, frame, read, unpack
 from services.transcriber.engine.protocol import EngineFailed, Task, WindowResult
 

@@ -1,6 +1,7 @@
 """A whole service to be hurt, callers that do not give up, and what is left of a job to be examined."""
 
 import asyncio
+import contextlib
 import io
 import json
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import aiohttp
+import psutil
 from pydantic import SecretStr
 
 from infra.stack import Stack
@@ -213,6 +215,27 @@ async def running(home: Path, settings: Mapping[str, Mapping[str, str]] | None =
         hand = hand_of(stack)
         async with connect_bus(hand) as bus, open_blobs(hand) as blobs:
             yield Service(stack, session, bus, blobs, Records(bus, blobs))
+
+
+def engines(service: Service, name: str = "transcriber") -> list[psutil.Process]:
+    """The engine processes of a transcriber."""
+    pid = service.stack.process(name).pid
+    found = []
+    for child in psutil.Process(pid).children() if pid is not None else []:
+        with contextlib.suppress(psutil.Error):
+            if "services.transcriber.engine.child" in child.cmdline():
+                found.append(child)
+    return found
+
+
+async def engine_of(service: Service, but: int | None = None) -> psutil.Process:
+    """The transcriber's engine process, as soon as there is one, and another than `but`."""
+
+    async def there() -> bool:
+        return any(engine.pid != but for engine in engines(service))
+
+    await until(there, "no engine was started")
+    return next(engine for engine in engines(service) if engine.pid != but)
 
 
 def hand_of(stack: Stack) -> Settings:

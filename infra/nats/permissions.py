@@ -33,22 +33,12 @@ def table() -> Mapping[str, Permissions]:
                 subjects.ALL_PARTS,
                 subjects.kv(subjects.RECORDS, ">"),
                 subjects.kv(subjects.CLAIMS, ">"),
-                subjects.ALL_CALLBACKS,
-                subjects.kv(subjects.DELIVERIES, ">"),
-                *_pull(subjects.RESULTS, subjects.CALLBACKS_CONSUMER),
-                *_pull(subjects.CALLBACKS),
                 subjects.cancel("*", "*"),
                 *_KEYS_REQUESTS,
                 *_streams("CREATE", "UPDATE", "INFO"),
                 *_direct_get(subjects.KV_RECORDS, subjects.KV_CLAIMS, subjects.KV_ENGINES, subjects.RESULTS),
-                *_direct_get(subjects.KV_DELIVERIES),
             ),
-            subscribe=(
-                _own_inbox("ingest"),
-                f"{subjects.RELAY}.results.>",
-                f"{subjects.BELL}.callbacks.>",
-                subjects.KEYS_REVOKED,
-            ),
+            subscribe=(_own_inbox("ingest"), f"{subjects.RELAY}.results.>", subjects.KEYS_REVOKED),
         ),
         "transcriber": Permissions(
             publish=(
@@ -88,9 +78,6 @@ _KEYS_REQUESTS = (
     subjects.KEYS_REVOKE,
     subjects.KEYS_USAGE,
     subjects.KEYS_ADMIT,
-    subjects.KEYS_CALLBACK,
-    subjects.KEYS_SECRET,
-    subjects.KEYS_SECRETS,
 )
 
 

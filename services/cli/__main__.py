@@ -2,7 +2,7 @@
 
 import typer
 
-from services.cli.commands import operator
+from services.cli.commands import client, operator
 
 
 def app() -> typer.Typer:
@@ -14,6 +14,7 @@ def app() -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
+    client.register(root)
     operator.register(root)
     return root
 

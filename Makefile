@@ -6,12 +6,14 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install up down test test-long check lock bench clean
+.PHONY: help install tools up down test test-long check lock bench clean
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-install: $(VENV)/.installed ## Make the virtual environment (the other targets do it when they need it)
+install: $(VENV)/.installed ## Make the virtual environment with the service in it (`up` does it when it needs it)
+
+tools: $(VENV)/.tools ## Add what tests, checks and measurements need (they do it when they need it)
 
 up: install ## Install what is missing and start everything; stop with Ctrl-C
 	@exec $(BIN)/desifre up $(ARGS)
@@ -19,41 +21,43 @@ up: install ## Install what is missing and start everything; stop with Ctrl-C
 down: install ## Stop what runs on this home
 	@$(BIN)/desifre down
 
-test: install $(VENV)/.speech ## Run the tests (minutes)
+test: install tools ## Run the tests (minutes)
 	$(BIN)/pytest -m "not long" $(ARGS)
 
-test-long: install $(VENV)/.speech ## Run the tests that take long
+test-long: install tools ## Run the tests that take long
 	$(BIN)/pytest -m long --timeout=3600 $(ARGS)
 
-check: install ## Style, types, import rules, links of the docs, lock
+check: install tools ## Style, types, import rules, links of the docs, lock
 	@status=0; for step in "ruff check ." "ruff format --check ." "mypy" "lint-imports --no-cache" \
 		"python -m infra.tools.links" "python -m infra.tools.lock check"; \
 	do echo "+ $$step"; $(BIN)/$$step || status=1; done; exit $$status
 
-lock: install ## Write the locks in requirements/ anew from pyproject.toml (needs the network)
-	$(BIN)/uv pip compile --universal --generate-hashes --python-version 3.11 --extra dev pyproject.toml -o requirements/all.lock
+lock: install tools ## Write the locks in requirements/ anew from pyproject.toml (needs the network)
+	$(BIN)/uv pip compile --universal --generate-hashes --python-version 3.11 --extra dev pyproject.toml -o requirements/dev.lock
+	$(BIN)/uv pip compile --universal --generate-hashes --python-version 3.11 --extra all -c requirements/dev.lock pyproject.toml -o requirements/run.lock
 	$(BIN)/uv pip compile --universal --generate-hashes --python-version 3.11 --no-deps --group speech -o requirements/speech.lock
 	$(BIN)/python -m infra.tools.lock stamp
 
-bench: install ## Measure; ARGS="--help" shows what can be chosen
+bench: install tools ## Measure; ARGS="--help" shows what can be chosen
 	$(BIN)/python -m bench $(ARGS)
 
 clean: ## Remove the virtual environment and caches (keeps ./var)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 # Two steps, so that a change of pyproject.toml alone does not go through all packages again.
-$(VENV)/.locked: requirements/all.lock
+$(VENV)/.locked: requirements/run.lock
 	@test -n "$(PYTHON)" || { echo "desifre needs Python 3.11 or later: none of python3.11 … python3 is." >&2; exit 1; }
 	@echo "Installing into $(VENV) with $$($(PYTHON) --version); the first time takes a few minutes."
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r requirements/all.lock
+	$(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r requirements/run.lock
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.locked pyproject.toml
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-build-isolation --no-deps -e .
 	@touch $@
 
-# The tests' spoken samples; nothing that runs needs them.
-$(VENV)/.speech: requirements/speech.lock $(VENV)/.locked
+# What only tests, checks and measurements need, their spoken samples among it.
+$(VENV)/.tools: requirements/dev.lock requirements/speech.lock $(VENV)/.locked
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes -r requirements/dev.lock
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes --no-deps -r requirements/speech.lock
 	@touch $@

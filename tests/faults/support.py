@@ -197,7 +197,7 @@ class Tenant:
 
     async def jobs(self) -> list[str]:
         """The ids of all jobs, newest first."""
-        return [job["job_id"] for job in json.loads(await self.ask("GET", "/jobs"))["jobs"]]
+        return [job["job_id"] for job in json.loads(await self.ask("GET", "/jobs?limit=200"))["jobs"]]
 
 
 @asynccontextmanager

@@ -103,8 +103,8 @@ class Service:
             found.setdefault(job, set()).add(name)
         return found
 
-    async def events(self, tenant: str, job: str) -> tuple[Event, ...]:
-        """What RESULTS holds of a job, in order."""
+    async def events(self, tenant: str = "*", job: str = "*") -> tuple[Event, ...]:
+        """What RESULTS holds of a job (or of all), in order."""
         inbox, found = self.bus.nc.new_inbox(), []
         replies = await self.bus.nc.subscribe(inbox)
         wanted = {"seq": 1, "next_by_subj": f"results.{tenant}.{job}.>", "batch": 1000}
@@ -183,9 +183,9 @@ class Tenant:
         found: dict[str, Any] = json.loads(await self.ask("GET", f"/jobs/{job}", params={"wait": str(wait)}))
         return found
 
-    async def ended(self, job: str) -> dict[str, Any]:
+    async def ended(self, job: str, patience: float = PATIENCE) -> dict[str, Any]:
         """The job once it has ended."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + patience
         while not State((job_view := await self.look(job, wait=5))["state"]).terminal:
             assert time.monotonic() < deadline, f"it does not end: {job_view}"
         return job_view

@@ -10,7 +10,7 @@ import pytest
 from services.contracts.jobs import State
 from tests.faults.checker import check_completed, check_ended
 from tests.faults.conftest import Recording, record
-from tests.faults.support import Service, Tenant, running, until
+from tests.faults.support import PATIENCE, Service, Tenant, running, until
 
 PROCESSES = ("nats", "s3", "keys", "ingest", "transcriber")
 CALLERS = 3
@@ -21,7 +21,8 @@ async def chaos(home: Path, recordings: list[Recording], kills: int, seed: int) 
     chance = random.Random(seed)
     killed: Counter[str] = Counter()
     over = asyncio.Event()
-    slow = {"transcriber": {"DESIFRE_DIGEST_SPEED": "100"}}
+    # A unit is not given up, however often who holds it is killed.
+    slow = {"transcriber": {"DESIFRE_DIGEST_SPEED": "100", "DESIFRE_MAX_STARTS": "1000"}}
     async with running(home, slow) as service:
 
         async def call(me: Tenant, order: random.Random) -> list[tuple[str, Recording]]:
@@ -32,7 +33,7 @@ async def chaos(home: Path, recordings: list[Recording], kills: int, seed: int) 
                 taken.append((job, recording))
                 if order.random() < 0.2:
                     await me.cancel(job)
-                await me.ended(job)
+                await me.ended(job, PATIENCE + 2 * kills)
             return taken
 
         mine = [await service.sign_up() for _ in range(CALLERS)]

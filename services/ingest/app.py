@@ -16,6 +16,7 @@ from services.ingest.http.guard import Guard
 from services.ingest.http.jobs import JobRoutes
 from services.ingest.http.keys import KeyRoutes
 from services.ingest.http.models import ModelRoutes
+from services.ingest.http.openai import OpenAIRoutes
 from services.ingest.http.server import application, serve
 from services.ingest.http.transcribe import Transcribe
 from services.ingest.jobs import Jobs
@@ -60,7 +61,8 @@ async def app(settings: Settings, life: Life) -> AsyncIterator[None]:
                 [
                     *Transcribe(submissions, jobs, events, settings.transcribe_wait).routes(),
                     *JobRoutes(submissions, jobs, events, queue, settings.longest_wait).routes(),
-                    *ModelRoutes(engines).routes(),
+                    *OpenAIRoutes(submissions, jobs, events, stopping, settings).routes(),
+                    *ModelRoutes(engines, settings).routes(),
                     *KeyRoutes(bus, auth, bodies, settings).routes(),
                     *ops.routes(health, metrics),
                 ]

@@ -11,6 +11,7 @@ from services.contracts.errors import Code, Problem
 from services.contracts.events import Record
 from services.contracts.ids import is_job_id, job_id_from
 from services.contracts.jobs import Manifest, Outcome, State
+from services.contracts.parts import PartWords
 from services.contracts.transcript import Transcript
 from services.ingest import history
 from services.ingest.erase import Eraser
@@ -126,6 +127,11 @@ class Jobs:
             self._log.error("a transcript is not what its outcome says", tenant=tenant, job=job)
             raise Problem(Code.INTERNAL)
         return transcript
+
+    async def words(self, tenant: str, job: str, part: int) -> PartWords | None:
+        """What was heard in one part, as soon as that is known; None before, and after an erasure."""
+        data = await self._blobs.get(objects.words(tenant, job, part))
+        return PartWords.model_validate_json(data) if data is not None else None
 
     async def audio(self, tenant: str, job: str) -> Audio:
         """The recording as it came in. Raises `Problem` ERASED."""

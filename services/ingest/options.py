@@ -91,7 +91,7 @@ def options_of(
     try:
         return Options.model_validate({name: value for name, value in values.items() if value is not None})
     except ValidationError as error:
-        raise _invalid(error) from None
+        raise invalid(error) from None
 
 
 def _refuse(names: Collection[str]) -> None:
@@ -124,11 +124,12 @@ def _value(name: str, text: str) -> object:
         # The model stands in for what is checked elsewhere; every other field is optional.
         checked = Options.model_validate({"model": "-", name: value})
     except ValidationError as error:
-        raise _invalid(error) from None
+        raise invalid(error) from None
     return getattr(checked, name)
 
 
-def _invalid(error: ValidationError) -> Problem:
+def invalid(error: ValidationError) -> Problem:
+    """The problem with a value that its model refuses."""
     # Pydantic's message says what is allowed; what was sent stays out of it.
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     name = str(first["loc"][0]) if first["loc"] else "options"

@@ -1,16 +1,47 @@
-"""Errors as a client sees them: `application/problem+json` (RFC 9457), rendered in one place."""
+"""Errors as a client sees them: `application/problem+json` (RFC 9457), rendered in one place.
+
+A route that speaks another API's language has an `ErrorShape` of its own.
+"""
 
 import json
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from aiohttp import web
+from pydantic import BaseModel
 
-from services.contracts.errors import Code, Problem
+from services.contracts.errors import ERRORS, Code, Problem
 from services.runtime.blobs import StoreFull
 from services.runtime.jsapi import Unavailable
 
 AWAY_RETRY = 5.0
 """Seconds after which to come back where nobody knows better."""
+
+
+class ProblemDocument(BaseModel):
+    """An error (RFC 9457). `code` is stable; some codes add members of their own."""
+
+    type: str
+    title: str
+    status: int
+    code: Code
+    detail: str | None = None
+    remedy: str
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorShape:
+    """How a route says what went wrong: media type and model for the reference, status and answer for the client.
+
+    `render` takes the problem and the request's id.
+    """
+
+    media: str
+    model: type[BaseModel]
+    status: Callable[[Code], int]
+    render: Callable[[Problem, str], web.Response]
 
 
 def problem_of(error: Exception) -> Problem | None:
@@ -34,8 +65,8 @@ def problem_of(error: Exception) -> Problem | None:
             return None
 
 
-def problem_response(problem: Problem, request_id: str) -> web.Response:
-    """The document, its status and the headers that belong to it."""
+def problem_headers(problem: Problem) -> dict[str, str]:
+    """The headers that belong to a problem, however it is shown."""
     headers = {}
     after = problem.retry_after
     if after is None and problem.kind.retryable and problem.kind.status in (429, 503, 507):
@@ -47,10 +78,19 @@ def problem_response(problem: Problem, request_id: str) -> web.Response:
         headers["WWW-Authenticate"] = "Bearer"
     if problem.code == Code.METHOD:
         headers["Allow"] = ", ".join(map(str, problem.more.get("allowed", ())))  # type: ignore[call-overload]
+    return headers
+
+
+def problem_response(problem: Problem, request_id: str) -> web.Response:
+    """The document, its status and the headers that belong to it."""
     body = problem.body() | {"request_id": request_id}
     return web.Response(
         status=problem.kind.status,
         body=json.dumps(body).encode(),
         content_type="application/problem+json",
-        headers=headers,
+        headers=problem_headers(problem),
     )
+
+
+PROBLEM = ErrorShape("application/problem+json", ProblemDocument, lambda code: ERRORS[code].status, problem_response)
+"""What every route has that says nothing else."""

@@ -15,6 +15,10 @@ class Settings(Common):
     default_language: str | None = Field(
         None, description="language of a job that names none, as ISO 639-1 code; unset = detected"
     )
+    model_aliases: dict[str, str] = Field(
+        dict.fromkeys(("whisper-1", "gpt-transcribe", "gpt-4o-transcribe", "gpt-4o-mini-transcribe"), ""),
+        description="names of models below /v1, as a JSON object of name to model; an empty model is the default one",
+    )
     transcribe_wait: float = Field(600, ge=0, description="seconds that POST /transcribe waits before it answers 202")
     longest_wait: float = Field(60, ge=0, description="most seconds that GET /jobs/{id}?wait= may ask for")
     max_upload: int = Field(2 << 30, gt=0, description="largest upload in bytes")

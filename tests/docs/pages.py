@@ -14,12 +14,14 @@ from services.ingest.http.docs import Docs
 from services.ingest.http.jobs import JobRoutes
 from services.ingest.http.keys import KeyRoutes
 from services.ingest.http.models import ModelRoutes
+from services.ingest.http.openai import OpenAIRoutes
 from services.ingest.http.openapi import errors_of
 from services.ingest.http.reference import COMMON_ERRORS, KEY_ERRORS
 from services.ingest.http.route import Route
 from services.ingest.http.transcribe import Transcribe
 from services.ingest.limits import Bodies
 from services.ingest.options import ALIASES, REFUSED
+from services.ingest.problems import PROBLEM
 from services.ingest.settings import Settings as IngestSettings
 from services.keys.settings import KeysSettings
 from services.runtime.health import Health
@@ -47,7 +49,8 @@ def route_table() -> list[Route]:
         [
             *Transcribe(none, none, none, 1).routes(),
             *JobRoutes(none, none, none, none, 1).routes(),
-            *ModelRoutes(none).routes(),
+            *OpenAIRoutes(none, none, none, none, settings).routes(),
+            *ModelRoutes(none, settings).routes(),
             *KeyRoutes(none, none, Bodies(settings), settings).routes(),
             *ops.routes(Health(), Metrics()),
         ]
@@ -178,7 +181,8 @@ def _route(route: Route) -> str:
     lines += [""]
     lines += [f"- **{status}** {answer.text}" for status, answer in route.answers.items()]
     if errors := [code for code in errors_of(route) if code not in (*COMMON_ERRORS, *KEY_ERRORS)]:
-        lines += ["- errors: " + ", ".join(f"`{code}`" for code in errors)]
+        shape = "" if route.shape is PROBLEM else ", in OpenAI's shape"
+        lines += [f"- errors{shape}: " + ", ".join(f"`{code}`" for code in errors)]
     lines += [""]
     return "\n".join(lines)
 

@@ -36,9 +36,13 @@ class Reply:
 
     @property
     def code(self) -> str:
-        """The code of a problem."""
-        assert self.headers["Content-Type"].startswith("application/problem+json"), self.body
-        return str(self.json()["code"])
+        """The code of a problem, which the routes below /v1 say in OpenAI's shape."""
+        kind, document = self.headers["Content-Type"], self.json()
+        if "error" in document:
+            assert kind.startswith("application/json"), self.body
+            return str(document["error"]["code"])
+        assert kind.startswith("application/problem+json"), self.body
+        return str(document["code"])
 
 
 @dataclass(frozen=True, slots=True)

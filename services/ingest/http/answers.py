@@ -1,11 +1,15 @@
 """Answers that several routes give."""
 
+import re
+
 from aiohttp import web
 from pydantic import BaseModel
 
 from services.contracts.errors import Code, Problem
 from services.contracts.events import Record
 from services.ingest.views import job_view
+
+_PREFERENCE = re.compile(r"(?:^|,)\s*(respond-async|wait)\s*(?:=\s*\"?(\d{1,6})\"?)?", re.IGNORECASE)
 
 
 def answer(model: BaseModel, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
@@ -26,9 +30,26 @@ def failure(record: Record) -> Problem:
     return Problem(code, failed.message if failed else None, job_id=record.job)
 
 
+def unfinished(record: Record) -> Problem:
+    """The wait is over and the job is not."""
+    detail = "The job goes on. Send the same request again to wait on; nothing is transcribed twice."
+    return Problem(Code.NOT_FINISHED, detail, job_id=record.job)
+
+
 def gone(request: web.Request) -> bool:
     """Whether the client has hung up."""
     return request.transport is None or request.transport.is_closing()
+
+
+def asked_wait(request: web.Request, longest: float) -> float:
+    """Seconds for which the client wants to wait for the end of its job: `longest` unless it says less."""
+    if request.query.get("async", "").lower() in ("true", "1", "yes"):
+        return 0.0
+    # RFC 7240: `wait` says how long, `respond-async` alone says not at all.
+    preferences = {word.lower(): value for word, value in _PREFERENCE.findall(request.headers.get("Prefer", ""))}
+    if preferences.get("wait"):
+        return min(longest, float(preferences["wait"]))
+    return 0.0 if "respond-async" in preferences else longest
 
 
 def number(request: web.Request, name: str, default: float, low: float, high: float) -> float:

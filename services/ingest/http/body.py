@@ -1,7 +1,7 @@
 """From a request to an admitted job: a form with a file, a recording as the body, or a job to be done again."""
 
 import json
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from email.message import Message
 from typing import Any
 
@@ -19,6 +19,10 @@ from services.ingest.options import check, options_of
 from services.ingest.settings import Settings
 from services.ingest.uploads import too_large
 
+Fields = list[tuple[str, str]]
+"""The fields of a query and a form as they came in."""
+Read = Callable[[Fields], Mapping[str, str]]
+"""What fields ask for, as options of ours. Raises `Problem`."""
 FORM_OVERHEAD = 1 << 20
 """Bytes that a form may have beside its file."""
 CONTROLS = frozenset(("async", "name"))
@@ -39,51 +43,59 @@ class Submissions:
 
     async def admit(self, request: web.Request) -> Admitted:
         """The job of this request, durable. Raises `Problem` with what is wrong with it, `Unavailable`."""
-        query = _once((name, value) for name, value in request.query.items() if name not in CONTROLS)
-        if request.headers.get("Content-Encoding", "identity") != "identity":
-            raise Problem(Code.ENCODED)
-        check(query, await self._engines.models())
+        query = await self._begin(request, once)
         if request.content_type == "application/json":
             return await self._again(request, query)
         with self._bodies.one(claims(request).tenant):
             if request.content_type.startswith("multipart/"):
-                return await self._form(request, query)
-            return await self._recording(request, query)
+                return await self._form(request, query, once)
+            return await self._recording(request, once(query))
+
+    async def admit_form(self, request: web.Request, read: Read) -> tuple[Admitted, Fields]:
+        """The job of a form of another API, and its fields; `read` says which options they ask for."""
+        fields = await self._begin(request, read)
+        with self._bodies.one(claims(request).tenant):
+            return await self._form(request, fields, read), fields
+
+    async def _begin(self, request: web.Request, read: Read) -> Fields:
+        """The fields in the query, checked before anything else is read."""
+        fields = [(name, value) for name, value in request.query.items() if name not in CONTROLS]
+        if request.headers.get("Content-Encoding", "identity") != "identity":
+            raise Problem(Code.ENCODED)
+        check(read(fields), await self._engines.models())
+        return fields
 
     async def _recording(self, request: web.Request, query: Mapping[str, str]) -> Admitted:
         options = await self._options(query)
         body = self._bodies.body(request, self._bodies.largest)
         return await self._receive(request, body, request.content_length, options, request.query.get("name"))
 
-    async def _form(self, request: web.Request, query: Mapping[str, str]) -> Admitted:
+    async def _form(self, request: web.Request, fields: Fields, read: Read) -> Admitted:
         length = request.content_length
         if length is None:
             raise Problem(Code.LENGTH_REQUIRED)
         if length > self._bodies.largest + FORM_OVERHEAD:
             raise too_large(self._bodies.largest)
         form = Multipart(self._bodies.body(request, length), _boundary(request))
-        fields = list(query.items())
         file = await _fields_until_file(form, fields)
         if file is None:
             raise Problem(Code.NO_FILE)
-        check(_once(fields), await self._engines.models())
+        check(read(fields), await self._engines.models())
 
         async def options() -> Options:
             # Called when the file has been read: fields may come after it.
             if await _fields_until_file(form, fields) is not None:
                 raise Problem(Code.MALFORMED, "There is more than one file.")
-            return await self._options(_once(fields))
+            return await self._options(read(fields))
 
         return await self._receive(request, file.chunks(), None, options, file.filename)
 
-    async def _again(self, request: web.Request, query: Mapping[str, str]) -> Admitted:
+    async def _again(self, request: web.Request, query: Fields) -> Admitted:
         document = await json_body(request, self._bodies)
         source = document.pop("source", None)
         if not isinstance(source, str):
             raise Problem(Code.MALFORMED, "`source` must be the id of a job whose recording is to be done again.")
-        options = await self._options(
-            _once([*query.items(), *((name, _text(value)) for name, value in document.items())])
-        )
+        options = await self._options(once([*query, *((name, _text(value)) for name, value in document.items())]))
         return await self._admission.again(
             claims(request), source, options=options, idempotency_key=request.headers.get("Idempotency-Key")
         )
@@ -137,14 +149,14 @@ async def _fields_until_file(form: Multipart, fields: list[tuple[str, str]]) -> 
 
 def _boundary(request: web.Request) -> str:
     message = Message()
-    message["Content-Type"] = request.headers["Content-Type"]
+    message["Content-Type"] = request.headers.get("Content-Type", "")
     boundary = message.get_boundary()
     if request.content_type != "multipart/form-data" or not boundary or len(boundary) > 200:
         raise Problem(Code.MALFORMED, "A form is multipart/form-data with a boundary.")
     return boundary
 
 
-def _once(items: Iterable[tuple[str, str]]) -> dict[str, str]:
+def once(items: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Fields by name; one that is given twice must say the same twice."""
     fields: dict[str, str] = {}
     for name, value in items:

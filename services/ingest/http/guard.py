@@ -12,9 +12,9 @@ from services.contracts.auth import Claims
 from services.contracts.errors import Code, Problem
 from services.contracts.ids import new_request_id
 from services.ingest.auth import Authenticator, require
-from services.ingest.http.route import CLAIMS, REQUEST_ID, Handler, Route, template
+from services.ingest.http.route import CLAIMS, REQUEST_ID, SHAPE, Handler, Route, template
 from services.ingest.limits import RateLimits, address_of
-from services.ingest.problems import problem_of, problem_response
+from services.ingest.problems import PROBLEM, problem_of
 from services.ingest.settings import Settings
 from services.runtime.logs import get_logger
 from services.runtime.metrics import Metrics
@@ -35,6 +35,7 @@ class Guard:
             return route.handler
 
         async def handle(request: web.Request) -> web.StreamResponse:
+            request[SHAPE] = route.shape
             who = await self._who(request)
             await self._limits.request(who.tenant)
             require(who, scope)
@@ -73,9 +74,7 @@ def around(metrics: Metrics) -> Middleware:
         except asyncio.CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - the last stop: everything becomes an answer
-            response = problem_response(_problem(error, request_id), request_id)
-        if not response.prepared:
-            _finish(request, response, request_id)
+            response = request.get(SHAPE, PROBLEM).render(_problem(error, request_id), request_id)
         route, spent = template(request), perf_counter() - begun
         method = request.method if route != "unmatched" else "other"
         seconds.labels(method, route, str(response.status)).observe(spent)
@@ -101,9 +100,11 @@ def around(metrics: Metrics) -> Middleware:
     return middleware
 
 
-def _finish(request: web.Request, response: web.StreamResponse, request_id: str) -> None:
+async def finish(request: web.Request, response: web.StreamResponse) -> None:
+    """Headers that every answer has, streamed ones too: for the application's `on_response_prepare`."""
     headers = response.headers
-    headers["x-request-id"] = request_id
+    if request_id := request.get(REQUEST_ID):
+        headers["x-request-id"] = request_id
     headers["X-Content-Type-Options"] = "nosniff"
     headers["Server"] = "desifre"
     headers.setdefault("Cache-Control", "no-store")

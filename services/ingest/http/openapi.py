@@ -15,18 +15,6 @@ Json = dict[str, Any]
 _REF = "#/components/schemas/{model}"
 
 
-class ProblemDocument(BaseModel):
-    """An error (RFC 9457). `code` is stable; some codes add members of their own."""
-
-    type: str
-    title: str
-    status: int
-    code: Code
-    detail: str | None = None
-    remedy: str
-    request_id: str
-
-
 def document(routes: Iterable[Route]) -> Json:
     """The whole document, OpenAPI 3.1."""
     routes = list(routes)
@@ -58,8 +46,9 @@ def errors_of(route: Route) -> list[Code]:
 
 
 def _schemas(routes: Iterable[Route]) -> Json:
-    models: set[type[BaseModel]] = {ProblemDocument}
+    models: set[type[BaseModel]] = set()
     for route in routes:
+        models.add(route.shape.model)
         models |= {answer.model for answer in route.answers.values() if answer.model}
         if route.body:
             models |= {model for model in (route.body.json, route.body.form) if model}
@@ -112,10 +101,10 @@ def _responses(route: Route) -> Json:
         responses[str(status)] = {"description": answer.text, "content": content}
     by_status: dict[int, list[Code]] = {}
     for code in errors_of(route):
-        by_status.setdefault(ERRORS[code].status, []).append(code)
+        by_status.setdefault(route.shape.status(code), []).append(code)
     for status, codes in by_status.items():
         text = "; ".join(f"`{code}`: {ERRORS[code].title}" for code in codes)
-        content = {"application/problem+json": {"schema": _ref(ProblemDocument)}}
+        content = {route.shape.media: {"schema": _ref(route.shape.model)}}
         responses.setdefault(str(status), {"description": text, "content": content})
     return responses
 

@@ -9,11 +9,13 @@ from pydantic import BaseModel
 
 from services.contracts.auth import Claims, Scope
 from services.contracts.errors import Code
+from services.ingest.problems import PROBLEM, ErrorShape
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 CLAIMS: web.RequestKey[Claims] = web.RequestKey("claims", Claims)
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
+SHAPE: web.RequestKey[ErrorShape] = web.RequestKey("shape", ErrorShape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,7 @@ class Route:
     params: tuple[Param, ...] = ()
     body: Body | None = None
     errors: tuple[Code, ...] = field(default=())
+    shape: ErrorShape = PROBLEM
 
 
 def claims(request: web.Request) -> Claims:

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import aiohttp.http_parser
 from aiohttp import web
 
-from services.ingest.http.guard import Guard, around
+from services.ingest.http.guard import Guard, around, finish
 from services.ingest.http.route import Route
 from services.ingest.limits import expect
 from services.ingest.settings import Settings
@@ -24,6 +24,7 @@ class UnsafeServer(Exception):  # noqa: N818 - it names what is wrong
 def application(routes: Iterable[Route], guard: Guard, metrics: Metrics) -> web.Application:
     """The router, from the table of routes."""
     app = web.Application(middlewares=[around(metrics)], client_max_size=1 << 20)
+    app.on_response_prepare.append(finish)
     for route in routes:
         app.router.add_route(route.method, route.path, guard.keyed(route), expect_handler=expect)
     return app

@@ -1,7 +1,6 @@
 """POST /transcribe: send a recording, get its words, as the old service's callers do."""
 
 import asyncio
-import re
 
 from aiohttp import web
 
@@ -10,15 +9,13 @@ from services.contracts.events import Record
 from services.contracts.formats import Document, document
 from services.contracts.jobs import State
 from services.contracts.transcript import Transcript
-from services.ingest.http.answers import accepted, failure, gone
+from services.ingest.http.answers import accepted, asked_wait, failure, gone
 from services.ingest.http.body import Submissions
 from services.ingest.http.reference import FAILURES, SUBMISSION, SUBMIT_ERRORS, SUBMIT_PARAMS
 from services.ingest.http.route import Answer, Param, Route, claims
 from services.ingest.jobs import Jobs
 from services.ingest.relay import Relay
 from services.ingest.views import JobView, timings_view
-
-_PREFERENCE = re.compile(r"(?:^|,)\s*(respond-async|wait)\s*(?:=\s*\"?(\d{1,6})\"?)?", re.IGNORECASE)
 
 
 class Transcription(Document):
@@ -63,7 +60,7 @@ class Transcribe:
 
     async def transcribe(self, request: web.Request) -> web.StreamResponse:
         """The job goes on whether the client stays or not: from admission on it is durable."""
-        wait = self._asked_wait(request)
+        wait = asked_wait(request, self._wait)
         admitted = await self._submissions.admit(request)
         record = admitted.record
         if wait:
@@ -77,15 +74,6 @@ class Transcribe:
         return web.Response(
             body=await asyncio.to_thread(_answer, transcript, record, who.username), content_type="application/json"
         )
-
-    def _asked_wait(self, request: web.Request) -> float:
-        if request.query.get("async", "").lower() in ("true", "1", "yes"):
-            return 0.0
-        # RFC 7240: `wait` says how long, `respond-async` alone says not at all.
-        preferences = {word.lower(): value for word, value in _PREFERENCE.findall(request.headers.get("Prefer", ""))}
-        if preferences.get("wait"):
-            return min(self._wait, float(preferences["wait"]))
-        return 0.0 if "respond-async" in preferences else self._wait
 
 
 def _answer(transcript: Transcript, record: Record, user: str) -> bytes:

@@ -5,63 +5,21 @@ hears; requests that are urgent are taken first. The child ends with its input, 
 """
 
 import ctypes
-import heapq
-import itertools
 import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from services.transcriber.engine.desk import Courtesy, Desk
 from services.transcriber.engine.hearer import Cancelled, Hearer, Loaded, Plan, Step
 from services.transcriber.engine.pipe import Header, frame, read, unpack
 from services.transcriber.engine.protocol import EngineFailed, Task, WindowResult
 
 PR_SET_PDEATHSIG = 1
-
-
-class Desk:
-    """Requests that wait, urgent ones first; and those that nobody waits for any more."""
-
-    def __init__(self) -> None:
-        self._heap: list[tuple[bool, int, Header, bytes]] = []
-        self._order = itertools.count()
-        self._cancelled: set[int] = set()
-        self._open: set[int] = set()
-        self._condition = threading.Condition()
-
-    def put(self, header: Header, payload: bytes) -> None:
-        """Queue a request."""
-        with self._condition:
-            self._open.add(header["id"])
-            heapq.heappush(self._heap, (not header["urgent"], next(self._order), header, payload))
-            self._condition.notify()
-
-    def take(self) -> tuple[Header, bytes]:
-        """The next request; waits for one."""
-        with self._condition:
-            while not self._heap:
-                self._condition.wait()
-            return heapq.heappop(self._heap)[2:]
-
-    def cancel(self, number: int) -> None:
-        """Nobody waits for this request any more."""
-        with self._condition:
-            if number in self._open:
-                self._cancelled.add(number)
-
-    def cancelled(self, number: int) -> bool:
-        """Whether a request was cancelled."""
-        with self._condition:
-            return number in self._cancelled
-
-    def done(self, number: int) -> None:
-        """Forget a request."""
-        with self._condition:
-            self._open.discard(number)
-            self._cancelled.discard(number)
 
 
 class Server:
@@ -79,8 +37,9 @@ class Server:
 
     def serve(self, hearer: Hearer, workers: int) -> None:
         """Until the input ends."""
+        courtesy = Courtesy(max(1, workers - 1))
         for number in range(workers):
-            threading.Thread(target=self._work, args=(hearer,), name=f"worker {number}", daemon=True).start()
+            threading.Thread(target=self._work, args=(hearer, courtesy), name=f"worker {number}", daemon=True).start()
         while (found := read(self._source)) is not None:
             header, payload = found
             if header["op"] == "cancel":
@@ -88,27 +47,31 @@ class Server:
             else:
                 self._desk.put(header, payload)
 
-    def _work(self, hearer: Hearer) -> None:
+    def _work(self, hearer: Hearer, courtesy: Courtesy) -> None:
         while True:
             header, payload = self._desk.take()
             number: int = header["id"]
-
-            def step(name: str, number: int = number) -> None:
-                if self._desk.cancelled(number):
-                    raise Cancelled
-                self._send({"id": number, "event": name})
-
-            try:
-                answer: Header = {"event": "done", "result": _do(hearer, header, payload, step)}
-            except Cancelled:
-                answer = {"event": "failed", "error": "cancelled"}
-            except EngineFailed as error:
-                answer = {"event": "failed", "error": error.reason}
-            except Exception as error:  # noqa: BLE001 - one bad request must not end the others
-                # The kind alone: a message may quote what was heard.
-                answer = {"event": "failed", "error": f"the engine failed: {type(error).__name__}"}
+            with courtesy.working(header["urgent"]) as give_way:
+                answer = self._answer(hearer, header, payload, give_way)
             self._desk.done(number)
             self._send({"id": number, **answer})
+
+    def _answer(self, hearer: Hearer, header: Header, payload: bytes, give_way: Callable[[], None]) -> Header:
+        def step(name: str) -> None:
+            give_way()
+            if self._desk.cancelled(header["id"]):
+                raise Cancelled
+            self._send({"id": header["id"], "event": name})
+
+        try:
+            return {"event": "done", "result": _do(hearer, header, payload, step)}
+        except Cancelled:
+            return {"event": "failed", "error": "cancelled"}
+        except EngineFailed as error:
+            return {"event": "failed", "error": error.reason}
+        except Exception as error:  # noqa: BLE001 - one bad request must not end the others
+            # The kind alone: a message may quote what was heard.
+            return {"event": "failed", "error": f"the engine failed: {type(error).__name__}"}
 
     def _send(self, header: Header) -> None:
         data = frame(header)

@@ -118,6 +118,7 @@ class Hearing:
         )
         decoder = _Decoder(self._model, self._task, tokenizer)
         caps = [_cap(window.seconds, language) for window in windows]
+        self._step("step")
         answers = decoder.answers(encoded, caps)
         kept = [_Kept(answer, encoded, row) for row, answer in enumerate(answers)]
         self._again(decoder, clips, kept, frames)

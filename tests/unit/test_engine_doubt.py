@@ -84,13 +84,14 @@ aligned = st.lists(
 
 @given(aligned, st.sampled_from([0.0, 7.25, 3600.0]))
 def test_words_are_ordered_inside_their_window(raw: list[tuple[str, float, float, float]], start: float) -> None:
-    """However wild the alignment, words keep its text and tokens, lie inside the window and in order."""
+    """However wild the alignment, words keep its text (less white space at its end), in order inside the window."""
     window = Window(bytes(32000 * 15), start)
     words = words_of([Aligned(w, [n], *rest) for n, (w, *rest) in enumerate(raw)], window)
-    assert "".join(word.word for word, _ in words) == "".join(w for w, *_ in raw)
+    assert "".join(word.word for word, _ in words).rstrip() == "".join(w for w, *_ in raw).rstrip()
     for word, _ in words:
         assert start <= word.start <= word.end <= start + 15
         assert 0 <= word.probability <= 1
+        assert word.word.strip()
     assert all(one.end <= other.start for (one, _), (other, _) in pairwise(words))
     assert [word for group in sentences(words) for word in group] == words
 
@@ -101,6 +102,13 @@ def test_punctuation_joins_its_word() -> None:
     words = words_of([Aligned(w, [n], a, b, 0.5) for n, (w, a, b) in enumerate(raw)], Window(bytes(64000), 0.0))
     assert [word.word for word, _ in words] == [" (yes,", ' "no.']
     assert [tokens for _, tokens in words] == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_white_space_is_no_word() -> None:
+    """Where a script has no spaces, one that the model says stands before the word after it, and at the end nowhere."""
+    raw = [("你好", 0.0, 0.5), (" ", 0.5, 1.5), ("天", 1.5, 1.7), (" ", 1.7, 1.9)]
+    words = words_of([Aligned(w, [n], a, b, 0.5) for n, (w, a, b) in enumerate(raw)], Window(bytes(64000), 0.0))
+    assert [(word.word, word.start, tokens) for word, tokens in words] == [("你好", 0.0, [0]), (" 天", 1.5, [1, 2])]
 
 
 def test_words_do_not_stretch_over_pauses() -> None:

@@ -82,7 +82,7 @@ def _shorten(aligned: list[Aligned]) -> None:
 
 
 def _merged(aligned: Sequence[Aligned]) -> list[Aligned]:
-    """Join punctuation marks that stand alone to the word before or after them."""
+    """Join marks that stand alone to the word before or after them, and white space to the word after it."""
     merged: list[Aligned] = []
     prefix: Aligned | None = None
     for one in aligned:
@@ -93,10 +93,9 @@ def _merged(aligned: Sequence[Aligned]) -> list[Aligned]:
             continue
         if prefix is not None:
             one = Aligned(prefix.word + one.word, prefix.tokens + one.tokens, one.start, one.end, one.probability)
-            prefix = None
-        if one.word.startswith(" ") and mark and mark in PREPENDED:
+            mark, prefix = one.word.strip(), None
+        if not mark or (one.word.startswith(" ") and mark in PREPENDED):
             prefix = one
             continue
-        if one.word:
-            merged.append(one)
-    return merged if prefix is None else [*merged, prefix]
+        merged.append(one)
+    return [*merged, prefix] if prefix is not None and prefix.word.strip() else merged

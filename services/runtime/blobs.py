@@ -129,7 +129,13 @@ class Blobs:
             return True
 
         self._fail.hit("put", kind_of(key), "before")
-        written = await self._call(work)
+        writing = asyncio.ensure_future(self._call(work))
+        try:
+            written = await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            # A thread cannot be stopped: who is cancelled must be able to remove what was written all the same.
+            await asyncio.wait([writing])
+            raise
         self._fail.hit("put", kind_of(key), "after")
         return written
 

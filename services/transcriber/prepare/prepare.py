@@ -5,6 +5,7 @@ in hand is not queued again, and the seal is one compare-and-set.
 """
 
 import asyncio
+import asyncio
 import hashlib
 from collections.abc import Callable
 from itertools import count
@@ -112,8 +113,12 @@ class Preparer:
         except Lost as error:
             get_logger().error("a job cannot be prepared", job=job, reason=str(error))
             await self._assembler.fail(record, Failure(code=Code.INTERNAL, message=str(error)), ours=True)
-        except Ended:
-            await self._records.drop_samples(tenant, job)
+        except (Ended, asyncio.CancelledError) as error:
+            current = await self._records.get(tenant, job)
+            if current is None or current.state.terminal:
+                await self._records.drop_samples(tenant, job)
+            if isinstance(error, asyncio.CancelledError):
+                raise
 
     def _begin(self, record: Record) -> Record:
         return attempts.begun(record, attempts.PREPARE, State.PREPARING)

@@ -5,7 +5,6 @@ in hand is not queued again, and the seal is one compare-and-set.
 """
 
 import asyncio
-import asyncio
 import hashlib
 from collections.abc import Callable
 from itertools import count

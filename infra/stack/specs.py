@@ -141,7 +141,7 @@ class Wiring:
         )
 
     def _service(self, kind: str, name: str) -> Spec:
-        port = self.http_port if kind == "ingest" else self.ports[name]
+        port = self._port(name)
         return Spec(
             name=name,
             argv=(*PYTHON, "-m", f"services.{kind}"),
@@ -152,6 +152,10 @@ class Wiring:
             ready_path="/readyz",
             stop_grace=KEYS_GRACE if kind == "keys" else SERVICE_GRACE,
         )
+
+    def _port(self, name: str) -> int:
+        """The first ingest is where people look for it; others of it have ports as everything else has."""
+        return self.http_port if name == "ingest" else self.ports[name]
 
     def service_environment(self, kind: str, name: str) -> dict[str, str]:
         """The whole environment of one service: its own secrets and nobody else's."""
@@ -170,9 +174,9 @@ class Wiring:
                 "DESIFRE_STORE_SYNC_DIR": str(self.home.store),
             }
         if kind == "ingest":
-            wiring["DESIFRE_HTTP_PORT"] = str(self.http_port)
+            wiring["DESIFRE_HTTP_PORT"] = str(self._port(name))
         else:
-            wiring["DESIFRE_OPS_PORT"] = str(self.ports[name])
+            wiring["DESIFRE_OPS_PORT"] = str(self._port(name))
         if kind == "keys":
             wiring["DESIFRE_KEYS_PEPPER"] = self.secrets["keys.pepper"]
         defaults = {

@@ -78,6 +78,7 @@ class Claims(Frozen):
     key_id: str
     username: str
     scopes: tuple[Scope, ...]
+    streams: int = Field(default=4, description="streams that its tenant may hold open at once")
     expires: float | None = Field(default=None, description="Unix seconds")
     deprecated: bool = Field(
         default=False, description="rotated: works until it expires, then the new one must be used"

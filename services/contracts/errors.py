@@ -27,6 +27,10 @@ class Code(StrEnum):
     TOO_MANY_JOBS = "too_many_jobs"
     TOO_MANY_KEYS = "too_many_keys"
     RATE_LIMIT = "rate_limited"
+    TICKET = "ticket_invalid"
+    ORIGIN = "origin_refused"
+    TOO_MANY_STREAMS = "too_many_streams"
+    NOT_YET = "not_supported_yet"
     TOO_LARGE = "too_large"
     LENGTH_REQUIRED = "length_required"
     LENGTH_MISMATCH = "length_mismatch"
@@ -77,6 +81,12 @@ ERRORS: dict[Code, Kind] = {
     Code.TOO_MANY_JOBS: Kind(429, "Too many unfinished jobs", "Wait until some of your jobs have finished.", True),
     Code.TOO_MANY_KEYS: Kind(409, "Too many keys", "Revoke a key that is no longer used."),
     Code.RATE_LIMIT: Kind(429, "Too many requests", "Wait as long as Retry-After says.", True),
+    Code.TICKET: Kind(403, "The ticket is not valid", "Get a new one from POST /tickets; it works once, for a minute."),
+    Code.ORIGIN: Kind(403, "Pages of this origin may not connect", "Ask the operator to allow the origin."),
+    Code.TOO_MANY_STREAMS: Kind(
+        429, "Too many open streams", "Close a stream; one socket can watch many jobs, or all of them.", True
+    ),
+    Code.NOT_YET: Kind(501, "This is not supported yet", "Submit a recording instead, and watch its job."),
     Code.TOO_LARGE: Kind(413, "The upload is too large", "Split the recording, or use a compressed format."),
     Code.LENGTH_REQUIRED: Kind(411, "No Content-Length", "Send the length of the body in Content-Length."),
     Code.LENGTH_MISMATCH: Kind(400, "The upload broke off", "Send the whole body again.", True),

@@ -18,6 +18,7 @@ ALL_JOBS = "jobs.*.*.*"
 ALL_PARTS = "parts.*.*.*.*"
 ALL_SEGMENTS = "results.*.*.segments"
 ALL_STATES = "results.*.*.state"
+ALL_RESULTS = "results.*.*.*"
 ALL_DEAD = "dead.*.*"
 BELL = "bell"
 """Prefix under which JOBS and PARTS are republished, headers only, after the message is stored."""
@@ -74,6 +75,11 @@ def state(tenant: str, job_id: str) -> str:
 def segments(tenant: str, job_id: str) -> str:
     """The words of each finished part of a job."""
     return f"results.{tenant}.{job_id}.segments"
+
+
+def results(tenant: str, job_id: str = "*") -> str:
+    """Every event of a job, or of all the tenant's."""
+    return f"results.{tenant}.{job_id}.*"
 
 
 def dead(tenant: str, job_id: str) -> str:

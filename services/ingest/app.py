@@ -9,6 +9,7 @@ from services.ingest.auth import authenticator
 from services.ingest.claims import Claims
 from services.ingest.engines import Engines
 from services.ingest.erase import Eraser
+from services.ingest.feed import Feed
 from services.ingest.http import ops
 from services.ingest.http.body import Submissions
 from services.ingest.http.docs import Docs
@@ -18,6 +19,8 @@ from services.ingest.http.keys import KeyRoutes
 from services.ingest.http.models import ModelRoutes
 from services.ingest.http.openai import OpenAIRoutes
 from services.ingest.http.server import application, serve
+from services.ingest.http.socket import SocketRoutes
+from services.ingest.http.streams import StreamRoutes
 from services.ingest.http.transcribe import Transcribe
 from services.ingest.jobs import Jobs
 from services.ingest.limits import Bodies, RateLimits
@@ -25,7 +28,9 @@ from services.ingest.queue import Queue
 from services.ingest.reconcile import Pace, Reconciler
 from services.ingest.relay import relay
 from services.ingest.settings import Settings
+from services.ingest.streams import Streams
 from services.ingest.sweep import Sweep
+from services.ingest.tickets import Tickets
 from services.runtime.blobs import open_blobs
 from services.runtime.bus import connect_bus
 from services.runtime.health import Health
@@ -53,7 +58,9 @@ async def app(settings: Settings, life: Life) -> AsyncIterator[None]:
             engines = Engines(bus)
             queue = Queue(bus, engines, records)
             events.listen(queue.hear)
-            bodies = Bodies(settings)
+            bodies, limits, tickets = Bodies(settings), RateLimits(settings), Tickets(bus)
+            streams, feed = Streams(auth, metrics), Feed(bus, events, jobs)
+            auth.listen(streams.revoked)
             known = Claims(bus, records, abandoned_after=settings.claim_abandoned_after)
             admission = Admission(bus, blobs, records, known, max_upload=settings.max_upload)
             submissions = Submissions(admission, bodies, engines, settings)
@@ -62,6 +69,8 @@ async def app(settings: Settings, life: Life) -> AsyncIterator[None]:
                     *Transcribe(submissions, jobs, events, settings.transcribe_wait).routes(),
                     *JobRoutes(submissions, jobs, events, queue, settings.longest_wait).routes(),
                     *OpenAIRoutes(submissions, jobs, events, stopping, settings).routes(),
+                    *StreamRoutes(tickets, streams, feed, settings).routes(),
+                    *SocketRoutes(streams, feed, limits, settings).routes(),
                     *ModelRoutes(engines, settings).routes(),
                     *KeyRoutes(bus, auth, bodies, settings).routes(),
                     *ops.routes(health, metrics),
@@ -70,10 +79,13 @@ async def app(settings: Settings, life: Life) -> AsyncIterator[None]:
             sweep = Sweep(bus, blobs, records, after=settings.sweep_after, uploads_after=settings.sweep_uploads_after)
             pace = Pace(every=settings.reconcile_every, stalled_after=settings.stalled_after)
             tasks.start(Reconciler(bus, blobs, records, eraser, sweep, pace).run(), name="reconcile")
-            guard = Guard(auth, RateLimits(settings), settings)
+            tasks.start(events.mind(), name="relay")
+            tasks.start(streams.mind(), name="streams")
+            guard = Guard(auth, tickets, limits, settings)
             async with serve(application(docs.all_routes(), guard, metrics), settings):
                 try:
                     yield
                 finally:
                     stopping.set()
                     events.wake_all()
+                    streams.stop()

@@ -5,7 +5,7 @@ key lies in memory longer than its request.
 """
 
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from time import monotonic, time
@@ -13,7 +13,7 @@ from time import monotonic, time
 from nats.aio.msg import Msg
 
 from services.contracts import subjects
-from services.contracts.auth import Claims, Scope, Verify, fingerprint, well_formed
+from services.contracts.auth import Claims, Revoked, Scope, Verify, fingerprint, well_formed
 from services.contracts.errors import Code, Problem
 from services.runtime.bus import Bus
 
@@ -37,6 +37,7 @@ class Authenticator:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
         self._verdicts: OrderedDict[str, _Verdict] = OrderedDict()
+        self._listeners: list[Callable[[str], None]] = []
         self._epoch = 0
         self._connection = bus.nc.stats["reconnects"]
 
@@ -46,8 +47,11 @@ class Authenticator:
             raise Problem(Code.NO_KEY)
         if not well_formed(key):
             raise Problem(Code.WRONG_KEY)
+        return await self.known(fingerprint(key))
+
+    async def known(self, digest: str) -> Claims:
+        """The claims of the key with this fingerprint. Raises `Problem` WRONG_KEY, `Unavailable` when keys is away."""
         self._notice_reconnect()
-        digest = fingerprint(key)
         verdict = self._verdicts.get(digest)
         if verdict is None or verdict.until < monotonic():
             verdict = await self._ask(digest)
@@ -55,6 +59,16 @@ class Authenticator:
         if claims is None or (claims.expires is not None and claims.expires <= time()):
             raise Problem(Code.WRONG_KEY)
         return claims
+
+    def listen(self, listener: Callable[[str], None]) -> None:
+        """Call `listener` with the id of every key that is revoked; it must not block."""
+        self._listeners.append(listener)
+
+    def revoked(self, key_id: str) -> None:
+        """Take note of a revocation."""
+        self.forget()
+        for listener in self._listeners:
+            listener(key_id)
 
     def forget(self) -> None:
         """Forget every verdict: some key was revoked, or a revocation may have been missed."""
@@ -96,8 +110,8 @@ async def authenticator(bus: Bus) -> AsyncIterator[Authenticator]:
     """An authenticator that forgets its verdicts within a moment of any revocation."""
     auth = Authenticator(bus)
 
-    async def revoked(_: Msg) -> None:
-        auth.forget()
+    async def revoked(message: Msg) -> None:
+        auth.revoked(Revoked.model_validate_json(message.data).key_id)
 
     subscription = await bus.nc.subscribe(subjects.KEYS_REVOKED, cb=revoked)
     try:

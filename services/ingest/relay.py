@@ -1,7 +1,8 @@
-"""What happens to jobs, fanned out to the requests that wait for it: one subscription, however many wait.
+"""What happens to jobs, fanned out to whoever waits for it or follows it: one subscription, however many there are.
 
-The bus republishes every state event on `relay.results.<tenant>.<job>.state`. This is a hint that makes waiting end at
-once; the record is the truth, read again now and then in case a hint was lost.
+The bus republishes every event of the stream of results on `relay.results.<tenant>.<job>.<kind>`. This is a hint that
+makes waiting end at once. The truth is the record for who waits for a state, read again now and then, and the stream
+for who follows events: its sequences show when a hint was lost.
 """
 
 import asyncio
@@ -10,13 +11,18 @@ from contextlib import asynccontextmanager, contextmanager
 
 from nats.aio.msg import Msg
 
-from services.contracts import subjects
+from services.contracts import stream, subjects
 from services.contracts.events import Record
+from services.contracts.stream import Kind
+from services.ingest.follow import Backlog, Follower, heard
 from services.runtime.bus import Bus
+from services.runtime.jsapi import Unavailable
 from services.runtime.records import Records
 
 REREAD = 5.0
 """Seconds after which a waiting request reads the record itself."""
+LOOK = 2.0
+"""Seconds between two looks at how far the stream is: what was lost is noticed within two of them."""
 
 Listener = Callable[[Record], None]
 
@@ -46,13 +52,18 @@ class Watch:
 
 
 class Relay:
-    """Fans state events out. Open it with `relay(...)`."""
+    """Fans events out. Open it with `relay(...)`."""
 
-    def __init__(self, records: Records, stopping: asyncio.Event) -> None:
+    def __init__(self, bus: Bus, records: Records, stopping: asyncio.Event) -> None:
+        self._bus = bus
         self._records = records
         self._stopping = stopping
         self._watches: dict[tuple[str, str], set[Watch]] = {}
+        self._followers: dict[tuple[str, str], set[Follower]] = {}
         self._listeners: list[Listener] = []
+        self._epoch: str | None = None
+        self._lock = asyncio.Lock()
+        self._sequence = 0
 
     def listen(self, listener: Listener) -> None:
         """Call `listener` with every state of every job; it must not block."""
@@ -99,24 +110,75 @@ class Relay:
             for watch in watches:
                 watch.ring(None)
 
+    @contextmanager
+    def follow(self, tenant: str, job: str, backlog: Backlog) -> Iterator[Follower]:
+        """Hear every event of a job, or of `stream.ALL` the tenant's, as far as there is room in the backlog."""
+        key, follower = (tenant, job), Follower(backlog)
+        self._followers.setdefault(key, set()).add(follower)
+        try:
+            yield follower
+        finally:
+            follower.close()
+            self._followers[key].discard(follower)
+            if not self._followers[key]:
+                del self._followers[key]
+
+    async def epoch(self) -> str:
+        """The epoch of the stream of results. Raises `Unavailable`."""
+        async with self._lock:
+            if self._epoch is None:
+                self._epoch = stream.epoch_of(await self._bus.epoch(subjects.RESULTS))
+            return self._epoch
+
     async def hear(self, message: Msg) -> None:
-        """Take one state event."""
-        _, _, tenant, job, _ = message.subject.split(".")
+        """Take one event."""
+        event = heard(message, self._epoch or "")
+        if event.cursor.sequence != self._sequence + 1:
+            self._lost()
+        self._sequence = event.cursor.sequence
+        if event.kind is Kind.STATE:
+            self._tell(event.tenant, event.job, event.record)
+        for whose in (event.job, stream.ALL):
+            for follower in self._followers.get((event.tenant, whose), ()):
+                follower.hear(event)
+
+    async def mind(self) -> None:
+        """Notice what was lost when nothing follows it to show the gap, and a stream that was made anew."""
+        before: tuple[str, int] | None = None
+        while True:
+            await asyncio.sleep(LOOK)
+            try:
+                now = await self._bus.tip(subjects.RESULTS)
+            except Unavailable:
+                continue
+            # What was stored at the last look has been heard by now, unless it was lost.
+            if before is not None and (before[0] != now[0] or before[1] > self._sequence):
+                self._lost()
+                self._sequence = before[1] if before[0] == now[0] else now[1]
+            before = now
+
+    def _tell(self, tenant: str, job: str, record: Record | None) -> None:
         watches = self._watches.get((tenant, job), ())
-        if not watches and not self._listeners:
+        if record is None:
             return
-        record = Record.model_validate_json(message.data)
         for listener in self._listeners:
             listener(record)
         for watch in watches:
             watch.ring(record)
 
+    def _lost(self) -> None:
+        """Some event was not heard, or the stream was made anew: every follower reads the stream."""
+        self._epoch = None
+        for followers in self._followers.values():
+            for follower in followers:
+                follower.lag()
+
 
 @asynccontextmanager
 async def relay(bus: Bus, records: Records, stopping: asyncio.Event) -> AsyncIterator[Relay]:
-    """A relay that hears every state event of the bus."""
-    it = Relay(records, stopping)
-    subscription = await bus.nc.subscribe(f"{subjects.RELAY}.{subjects.ALL_STATES}", cb=it.hear)
+    """A relay that hears every event of the bus."""
+    it = Relay(bus, records, stopping)
+    subscription = await bus.nc.subscribe(f"{subjects.RELAY}.{subjects.ALL_RESULTS}", cb=it.hear)
     try:
         yield it
     finally:

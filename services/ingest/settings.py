@@ -34,6 +34,14 @@ class Settings(Common):
     trusted_proxies: tuple[str, ...] = Field(
         (), description="addresses of proxies whose X-Forwarded-For is believed, as a JSON list"
     )
+    key_in_path: bool = Field(True, description="whether a key may stand in `/ws/{api_key}`; a ticket always may")
+    stream_origins: tuple[str, ...] = Field(
+        (), description="origins whose pages may open sockets, as a JSON list; the service's own always may, `*` = all"
+    )
+    stream_backlog: int = Field(
+        1 << 20, gt=0, description="bytes of events that wait for one slow reader, before it is told to watch again"
+    )
+    stream_watches: int = Field(1000, gt=0, description="watches on one socket")
     stalled_after: float = Field(
         60, gt=0, description="seconds a job may stand still before what is missing is published"
     )

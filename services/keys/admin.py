@@ -160,10 +160,11 @@ def quota(
     hours: Annotated[float | None, typer.Option(min=0, help="of audio a day")] = None,
     jobs: Annotated[int | None, typer.Option(min=0, help="unfinished at once")] = None,
     stored: Annotated[int | None, typer.Option("--bytes", min=0, help="of stored recordings")] = None,
+    streams: Annotated[int | None, typer.Option(min=0, help="open at once")] = None,
 ) -> None:
     """Grant a tenant something else than the starter quota."""
     seconds = None if hours is None else hours * HOUR
-    _do(lambda desk: desk.operator.set_quota(tenant, seconds, jobs, stored))
+    _do(lambda desk: desk.operator.set_quota(tenant, seconds, jobs, stored, streams))
     typer.echo(f"{tenant} granted")
 
 

@@ -45,7 +45,7 @@ async def app(settings: KeysSettings, life: Life) -> AsyncIterator[None]:
             await bus.nc.publish(subjects.KEYS_REVOKED, Revoked(key_id=key_id).encode())
 
         keys = KeyService(store, peppers, settings, announce, issued)
-        verifier = Verifier(store, peppers, verdicts)
+        verifier = Verifier(store, peppers, settings.starter_quota, verdicts)
         ledger = Ledger(store, settings.starter_quota)
 
         def timed(operation: str, handler: Handler) -> Handler:

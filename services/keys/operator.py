@@ -60,10 +60,15 @@ class Operator:
         return str(tenant)
 
     async def set_quota(
-        self, tenant: str, seconds: float | None = None, jobs: int | None = None, stored: int | None = None
+        self,
+        tenant: str,
+        seconds: float | None = None,
+        jobs: int | None = None,
+        stored: int | None = None,
+        streams: int | None = None,
     ) -> None:
         """Grant a tenant something else than the starter quota; what is None stays as it is."""
-        asked = {"quota_seconds": seconds, "quota_jobs": jobs, "quota_bytes": stored}
+        asked = {"quota_seconds": seconds, "quota_jobs": jobs, "quota_bytes": stored, "quota_streams": streams}
         granted = {name: value for name, value in asked.items() if value is not None}
         async with self._store.write() as session:
             row = await session.get(Tenant, tenant, with_for_update=True)

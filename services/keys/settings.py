@@ -44,7 +44,7 @@ class KeysSettings(Settings):
     rotation_overlap_max: float = Field(7 * DAY, ge=0, description="seconds of overlap that may be asked for")
     quota_seconds: float = Field(DAY, ge=0, description="starter quota: seconds of audio per day (UTC)")
     quota_jobs: int = Field(100, ge=0, description="starter quota: unfinished jobs")
-    quota_streams: int = Field(4, ge=0, description="starter quota: live streams at once")
+    quota_streams: int = Field(4, ge=0, description="starter quota: sockets and event streams open at once")
     quota_bytes: int = Field(20 << 30, ge=0, description="starter quota: bytes of stored recordings")
 
     @property

@@ -8,7 +8,7 @@ from prometheus_client import Counter
 from sqlalchemy import bindparam, or_, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from services.contracts.auth import Claims, Verify
+from services.contracts.auth import Claims, Quota, Verify
 from services.contracts.errors import Code, Problem
 from services.keys.store import Store
 from services.keys.tables import Key, Tenant, split_scopes
@@ -27,10 +27,11 @@ class Verifier:
     """
 
     def __init__(
-        self, store: Store, peppers: Peppers, verdicts: Counter, clock: Callable[[], float] = time.time
+        self, store: Store, peppers: Peppers, starter: Quota, verdicts: Counter, clock: Callable[[], float] = time.time
     ) -> None:
         self._store = store
         self._peppers = peppers
+        self._streams = starter.streams
         self._verdicts = verdicts
         self._clock = clock
         self._used: dict[str, float] = {}
@@ -38,7 +39,8 @@ class Verifier:
         # Built once: building it for every call would cost more than running it.
         self._query = (
             select(
-                Key.id, Key.tenant, Key.scopes, Key.expires, Key.revoked, Key.deprecated, Key.pepper, Tenant.username
+                *(Key.id, Key.tenant, Key.scopes, Key.expires, Key.revoked, Key.deprecated, Key.pepper),
+                *(Tenant.username, Tenant.quota_streams),
             )
             .join(Tenant, Tenant.id == Key.tenant)
             .where(Key.digest.in_(bindparam("digests", expanding=True)))
@@ -65,6 +67,7 @@ class Verifier:
             key_id=row.id,
             username=row.username,
             scopes=split_scopes(row.scopes),
+            streams=self._streams if row.quota_streams is None else row.quota_streams,
             expires=row.expires,
             deprecated=row.deprecated is not None,
         )

@@ -92,10 +92,14 @@ class Bus:
 
     async def epoch(self, stream: str) -> str:
         """When this stream was made: sequence numbers mean nothing beyond one epoch."""
+        return (await self.tip(stream))[0]
+
+    async def tip(self, stream: str) -> tuple[str, int]:
+        """The epoch of this stream and its last sequence."""
         answer = await api(self.nc, f"$JS.API.STREAM.INFO.{stream}")
         if "error" in answer:
             raise Unavailable(f"stream {stream}")
-        return str(answer["created"])
+        return str(answer["created"]), int(answer["state"]["last_seq"])
 
     async def ack(self, reply: str, kind: str) -> None:
         """Acknowledge and wait until the server has it; an ack that is lost is a redelivery, never an error."""

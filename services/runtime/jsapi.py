@@ -6,6 +6,7 @@ from typing import Any
 
 import nats.errors
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 from nats.js.errors import Error as JetStreamError
 
 
@@ -45,3 +46,38 @@ async def subject_counts(nc: Client, stream: str, pattern: str) -> dict[str, int
         found |= page
         if not page or len(found) >= answer.get("total", 0):
             return found
+
+
+async def read_batch(
+    nc: Client, stream: str, pattern: str, after: int, count: int, most: int = 4 << 20
+) -> tuple[list[Msg], bool]:
+    """Stored messages of matching subjects after a sequence, oldest first, and whether there are more.
+
+    At most `count`, and at most about `most` bytes of them. By direct get, which leaves no consumer behind; the headers
+    hold sequence and subject of each. Raises `Unavailable`.
+    """
+    ask = {"seq": after + 1, "next_by_subj": pattern, "batch": count, "max_bytes": most}
+    inbox = nc.new_inbox()
+    found: list[Msg] = []
+    try:
+        replies = await nc.subscribe(inbox)
+        try:
+            await nc.publish(f"$JS.API.DIRECT.GET.{stream}", json.dumps(ask).encode(), reply=inbox)
+            while "Status" not in (headers := (reply := await replies.next_msg(5)).headers or {}):
+                found.append(reply)
+        finally:
+            await replies.unsubscribe()
+    except AWAY as error:
+        raise Unavailable("bus") from error
+    if headers["Status"] not in ("204", "404"):  # the end of the batch, and nothing found
+        raise Unavailable(f"stream {stream}")
+    return found, headers.get("Nats-Num-Pending", "0") != "0"
+
+
+async def read_last(nc: Client, stream: str, subject: str) -> Msg | None:
+    """The newest stored message of a subject, with its sequence in the headers. Raises `Unavailable`."""
+    try:
+        reply = await nc.request(f"$JS.API.DIRECT.GET.{stream}.{subject}", b"", timeout=5)
+    except AWAY as error:
+        raise Unavailable("bus") from error
+    return reply if "Nats-Sequence" in (reply.headers or {}) else None

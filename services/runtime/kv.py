@@ -3,7 +3,6 @@
 nats-py's own class cannot set a time to live on an update and raises where a key has merely expired; three headers do.
 """
 
-import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -14,7 +13,7 @@ from nats.js.errors import APIError
 
 from services.contracts import subjects
 from services.runtime.failpoints import Failpoints
-from services.runtime.jsapi import AWAY, Unavailable, subject_counts
+from services.runtime.jsapi import AWAY, Unavailable, read_batch, read_last, subject_counts
 
 WRONG_LAST_SEQUENCE = (10071, 10164)
 """JetStream's error codes for a compare-and-set that another writer won."""
@@ -46,13 +45,10 @@ class Kv:
 
     async def get(self, key: str) -> Entry | None:
         """The entry of a key; None when there is none (never was, deleted, expired)."""
-        reply = await self._read(key)
-        headers = reply.headers or {}
-        if headers.get("Status") is not None or "Nats-Sequence" not in headers:
+        found = await self._read(key)
+        if found is None or _deleted(found):
             return None
-        if headers.get("KV-Operation") in ("DEL", "PURGE"):
-            return None
-        return Entry(reply.data, int(headers["Nats-Sequence"]))
+        return Entry(found.data, _sequence(found))
 
     async def create(self, key: str, value: bytes, ttl: float | None = None) -> int:
         """Write a key that is not there; `ttl` in seconds. Returns the revision; raises `Conflict`."""
@@ -90,39 +86,21 @@ class Kv:
         Reads in batches by direct get and leaves no consumer behind. Raises `Unavailable`.
         """
         root = subjects.kv(self._bucket, "")
-        inbox = self._nc.new_inbox()
-        try:
-            replies = await self._nc.subscribe(inbox)
-            try:
-                while True:
-                    batch = {"seq": revision + 1, "next_by_subj": f"{root}>", "batch": BATCH}
-                    subject = f"$JS.API.DIRECT.GET.KV_{self._bucket}"
-                    await self._nc.publish(subject, json.dumps(batch).encode(), reply=inbox)
-                    while "Status" not in (headers := (reply := await replies.next_msg(5)).headers or {}):
-                        revision = int(headers["Nats-Sequence"])
-                        yield headers["Nats-Subject"].removeprefix(root), Entry(reply.data, revision)
-                    if headers.get("Nats-Num-Pending", "0") == "0":
-                        return
-            finally:
-                await replies.unsubscribe()
-        except AWAY as error:
-            raise Unavailable("bus") from error
+        more = True
+        while more:
+            found, more = await read_batch(self._nc, f"KV_{self._bucket}", f"{root}>", revision, BATCH)
+            for message in found:
+                headers = message.headers or {}
+                revision = int(headers["Nats-Sequence"])
+                yield headers["Nats-Subject"].removeprefix(root), Entry(message.data, revision)
 
     async def _marker(self, key: str) -> int | None:
         """Revision of a key's deletion marker; None when the key is there, or was never there."""
-        reply = await self._read(key)
-        headers = reply.headers or {}
-        if headers.get("KV-Operation") in ("DEL", "PURGE"):
-            return int(headers["Nats-Sequence"])
-        return None
+        found = await self._read(key)
+        return _sequence(found) if found is not None and _deleted(found) else None
 
-    async def _read(self, key: str) -> Msg:
-        try:
-            return await self._nc.request(
-                f"$JS.API.DIRECT.GET.KV_{self._bucket}.{subjects.kv(self._bucket, key)}", b"", timeout=5
-            )
-        except AWAY as error:
-            raise Unavailable("bus") from error
+    async def _read(self, key: str) -> Msg | None:
+        return await read_last(self._nc, f"KV_{self._bucket}", subjects.kv(self._bucket, key))
 
     async def _write(
         self, key: str, value: bytes, last: int | None, ttl: float | None, headers: dict[str, str] | None = None
@@ -143,3 +121,11 @@ class Kv:
             raise Unavailable("bus") from error
         self._fail.hit("cas", self._bucket, "after")
         return ack.seq
+
+
+def _sequence(message: Msg) -> int:
+    return int((message.headers or {})["Nats-Sequence"])
+
+
+def _deleted(message: Msg) -> bool:
+    return (message.headers or {}).get("KV-Operation") in ("DEL", "PURGE")

@@ -48,7 +48,7 @@ class House:
         verdicts = self.metrics.counter("keys_verifications", "t", ["verdict"])
         peppers = self.settings.peppers
         self.keys = KeyService(self.store, peppers, self.settings, announce, issued, self.clock)
-        self.verifier = Verifier(self.store, peppers, verdicts, self.clock)
+        self.verifier = Verifier(self.store, peppers, self.settings.starter_quota, verdicts, self.clock)
         self.operator = Operator(self.store, peppers, self.settings, self.clock)
         self.ledger = Ledger(self.store, self.settings.starter_quota, self.clock)
 

@@ -18,6 +18,8 @@ from services.ingest.http.openai import OpenAIRoutes
 from services.ingest.http.openapi import errors_of
 from services.ingest.http.reference import COMMON_ERRORS, KEY_ERRORS
 from services.ingest.http.route import Route
+from services.ingest.http.socket import SocketRoutes
+from services.ingest.http.streams import StreamRoutes
 from services.ingest.http.transcribe import Transcribe
 from services.ingest.limits import Bodies
 from services.ingest.options import ALIASES, REFUSED
@@ -50,6 +52,8 @@ def route_table() -> list[Route]:
             *Transcribe(none, none, none, 1).routes(),
             *JobRoutes(none, none, none, none, 1).routes(),
             *OpenAIRoutes(none, none, none, none, settings).routes(),
+            *StreamRoutes(none, none, none, settings).routes(),
+            *SocketRoutes(none, none, none, settings).routes(),
             *ModelRoutes(none, settings).routes(),
             *KeyRoutes(none, none, Bodies(settings), settings).routes(),
             *ops.routes(Health(), Metrics()),

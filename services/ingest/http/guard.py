@@ -8,14 +8,16 @@ from aiohttp import web
 from aiohttp.typedefs import Handler as Next
 from aiohttp.typedefs import Middleware
 
-from services.contracts.auth import Claims
+from services.contracts.auth import fingerprint
 from services.contracts.errors import Code, Problem
 from services.contracts.ids import new_request_id
 from services.ingest.auth import Authenticator, require
-from services.ingest.http.route import CLAIMS, REQUEST_ID, SHAPE, Handler, Route, template
+from services.ingest.http.credentials import key_of, shown_on_socket
+from services.ingest.http.route import CLAIMS, FINGERPRINT, REQUEST_ID, SHAPE, Handler, Route, template
 from services.ingest.limits import RateLimits, address_of
 from services.ingest.problems import PROBLEM, problem_of
 from services.ingest.settings import Settings
+from services.ingest.tickets import Tickets, is_ticket
 from services.runtime.logs import get_logger
 from services.runtime.metrics import Metrics
 
@@ -23,9 +25,11 @@ from services.runtime.metrics import Metrics
 class Guard:
     """Admits requests to handlers by their key."""
 
-    def __init__(self, auth: Authenticator, limits: RateLimits, settings: Settings) -> None:
+    def __init__(self, auth: Authenticator, tickets: Tickets, limits: RateLimits, settings: Settings) -> None:
         self._auth = auth
+        self._tickets = tickets
         self._limits = limits
+        self._key_in_path = settings.key_in_path
         self._proxies = settings.trusted_proxies
 
     def keyed(self, route: Route) -> Handler:
@@ -36,28 +40,26 @@ class Guard:
 
         async def handle(request: web.Request) -> web.StreamResponse:
             request[SHAPE] = route.shape
-            who = await self._who(request)
+            try:
+                await self._identify(request, route)
+            except Problem:
+                await self._limits.refused(address_of(request, self._proxies))
+                raise
+            who = request[CLAIMS]
             await self._limits.request(who.tenant)
             require(who, scope)
-            request[CLAIMS] = who
             return await route.handler(request)
 
         return handle
 
-    async def _who(self, request: web.Request) -> Claims:
-        try:
-            return await self._auth.verify(key_of(request))
-        except Problem:
-            await self._limits.refused(address_of(request, self._proxies))
-            raise
-
-
-def key_of(request: web.Request) -> str | None:
-    """The key in `x-api-key`, or in `Authorization: Bearer`."""
-    if key := request.headers.get("x-api-key"):
-        return key.strip()
-    kind, _, key = request.headers.get("Authorization", "").partition(" ")
-    return key.strip() if kind.lower() == "bearer" else None
+    async def _identify(self, request: web.Request, route: Route) -> None:
+        shown = shown_on_socket(request, key_in_path=self._key_in_path) if route.socket else key_of(request)
+        if route.socket and shown is not None and is_ticket(shown):
+            digest = await self._tickets.redeem(shown)
+            who = await self._auth.known(digest)
+        else:
+            who, digest = await self._auth.verify(shown), fingerprint(shown or "")
+        request[CLAIMS], request[FINGERPRINT] = who, digest
 
 
 def around(metrics: Metrics) -> Middleware:

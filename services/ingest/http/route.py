@@ -14,6 +14,7 @@ from services.ingest.problems import PROBLEM, ErrorShape
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 CLAIMS: web.RequestKey[Claims] = web.RequestKey("claims", Claims)
+FINGERPRINT: web.RequestKey[str] = web.RequestKey("fingerprint", str)
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 SHAPE: web.RequestKey[ErrorShape] = web.RequestKey("shape", ErrorShape)
 
@@ -48,7 +49,11 @@ class Body:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Method and path (aiohttp's template) with its handler; `scope` is what the key must have, None = no key."""
+    """Method and path (aiohttp's template) with its handler; `scope` is what the key must have, None = no key.
+
+    `socket`: a WebSocket, where key or ticket may also come as a sub-protocol or in the path, since browsers send no
+    headers of their own there.
+    """
 
     method: str
     path: str
@@ -58,6 +63,7 @@ class Route:
     scope: Scope | None = None
     params: tuple[Param, ...] = ()
     body: Body | None = None
+    socket: bool = False
     errors: tuple[Code, ...] = field(default=())
     shape: ErrorShape = PROBLEM
 
@@ -65,6 +71,11 @@ class Route:
 def claims(request: web.Request) -> Claims:
     """Who asks: there on every route with a scope."""
     return request[CLAIMS]
+
+
+def digest_of(request: web.Request) -> str:
+    """The fingerprint of the key that was shown, by itself or by a ticket: there on every route with a scope."""
+    return request[FINGERPRINT]
 
 
 def template(request: web.Request) -> str:

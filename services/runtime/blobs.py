@@ -33,6 +33,10 @@ class StoreFull(Unavailable):
     """The store has no room left."""
 
 
+class Missing(Unavailable):
+    """An object that is to be read is not in the store."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stat:
     """What the store says of an object."""
@@ -94,8 +98,17 @@ class Blobs:
         return await self._call(work)
 
     async def read(self, key: str, chunk: int = 1 << 20, offset: int = 0, length: int = 0) -> AsyncIterator[bytes]:
-        """An object in pieces of `chunk` bytes, in constant memory; `length` 0 means to the end."""
-        response = await self._call(lambda: self._client.get_object(self._bucket, key, offset=offset, length=length))
+        """An object in pieces of `chunk` bytes, in constant memory; `length` 0 means to the end. Raises `Missing`."""
+
+        def work() -> urllib3.BaseHTTPResponse:
+            try:
+                return self._client.get_object(self._bucket, key, offset=offset, length=length)
+            except S3Error as error:
+                if error.code in NOT_THERE:
+                    raise Missing("store") from error
+                raise
+
+        response = await self._call(work)
         try:
             while data := await self._call(lambda: response.read(chunk)):
                 yield data

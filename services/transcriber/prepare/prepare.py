@@ -145,8 +145,6 @@ class Preparer:
     async def _earlier(self, record: Record, manifest: Manifest) -> tuple[bytes | None, dict[int, Part]]:
         """What an earlier prepare left: its seal, if it holds, and its parts, which are binding."""
         tenant, job = record.tenant, record.job
-        if await self._blobs.stat(objects.source(tenant, job)) is None:
-            raise Lost("The recording is not stored any more.")
         plan = await self._blobs.get(objects.plan(tenant, job))
         bound = await self._records.parts(tenant, job)
         if plan is not None and len(bound) < Plan.model_validate_json(plan).parts:
@@ -183,7 +181,7 @@ class Preparer:
                 numbers.add(n)
                 await self._part(record, manifest, n, cut, part)
 
-        async with self._scratch.filled(source, manifest.size) as fd:
+        async with self._source(source, manifest.size) as fd:
             decoding = self._sandbox.decode(fd)
             async with decoding:
                 async for block in decoding:
@@ -208,11 +206,16 @@ class Preparer:
             sha256=hashlib.sha256(cut.pcm).hexdigest(),
             speech=cut.speech,
         )
-        await asyncio.gather(
+        both = await asyncio.gather(
             self._reserve(record, cut.end / SAMPLE_RATE),
             # Also for a bound part: a power cut may have taken samples that were put without a barrier.
             self._blobs.put_once(objects.part_pcm(tenant, job, n, part.start, part.end), cut.pcm),
+            # Both are waited for: samples written after those of a job that has ended were dropped would stay.
+            return_exceptions=True,
         )
+        for one in both:
+            if isinstance(one, BaseException):
+                raise one
         if bound is None and not await self._blobs.put_once(objects.part_meta(tenant, job, n), part.encode()):
             found = await self._blobs.get(objects.part_meta(tenant, job, n))
             if found is not None and Part.model_validate_json(found) != part:

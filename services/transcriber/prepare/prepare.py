@@ -14,7 +14,7 @@ from services.contracts.errors import Code
 from services.contracts.events import Record
 from services.contracts.jobs import Failure, Manifest, State
 from services.contracts.parts import SAMPLE_RATE, JobWork, Part, PartWork, Plan
-from services.runtime.blobs import Blobs
+from services.runtime.blobs import Blobs, Missing
 from services.runtime.bus import Bus
 from services.runtime.logs import get_logger
 from services.runtime.records import JobGone, Records
@@ -109,9 +109,10 @@ class Preparer:
             get_logger().warning("a decoder died", job=job)
             await self._records.change(tenant, job, lambda r: attempts.crashed(r, attempts.PREPARE))
             raise
-        except Lost as error:
-            get_logger().error("a job cannot be prepared", job=job, reason=str(error))
-            await self._assembler.fail(record, Failure(code=Code.INTERNAL, message=str(error)), ours=True)
+        except (Lost, Missing) as error:
+            reason = str(error) if isinstance(error, Lost) else "The recording is not stored any more."
+            get_logger().error("a job cannot be prepared", job=job, reason=reason)
+            await self._assembler.fail(record, Failure(code=Code.INTERNAL, message=reason), ours=True)
         except (Ended, asyncio.CancelledError) as error:
             current = await self._records.get(tenant, job)
             if current is None or current.state.terminal:
@@ -181,7 +182,7 @@ class Preparer:
                 numbers.add(n)
                 await self._part(record, manifest, n, cut, part)
 
-        async with self._source(source, manifest.size) as fd:
+        async with self._scratch.filled(source, manifest.size) as fd:
             decoding = self._sandbox.decode(fd)
             async with decoding:
                 async for block in decoding:

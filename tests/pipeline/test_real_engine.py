@@ -1,6 +1,7 @@
 """The real engine as a process: there while there is work, gone after it, and of bounded size."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -24,17 +25,19 @@ def family(stack: Stack) -> list[psutil.Process]:
 
 def engine(stack: Stack) -> psutil.Process | None:
     """The engine process, if there is one."""
-    return next((one for one in family(stack) if "services.transcriber.engine.child" in one.cmdline()), None)
+    for process in family(stack):
+        with contextlib.suppress(psutil.Error):  # it has just ended
+            if "services.transcriber.engine.child" in process.cmdline():
+                return process
+    return None
 
 
 def memory(stack: Stack) -> int:
     """Bytes (PSS) of the transcriber with all its children; one that ends meanwhile weighs nothing."""
     total = 0
     for process in family(stack):
-        try:
+        with contextlib.suppress(psutil.Error):
             total += int(process.memory_full_info().pss)
-        except psutil.Error:
-            continue
     return total
 
 

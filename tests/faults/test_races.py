@@ -110,8 +110,11 @@ async def test_two_transcribers_finish_the_last_parts_together(service: Service)
             assert evidence.outcome.sha256 == hashlib.sha256(evidence.transcript or b"").hexdigest()
 
 
-async def test_cancelled_at_the_moment_of_completion(service: Service, recording: Recording, like: bytes) -> None:
-    """A cancellation that races with the last part wins or loses; record, objects, transcript and events agree."""
+@pytest.mark.parametrize(("told_parts", "within"), [(4, 0.03), (0, 0.8)], ids=["completion", "preparing"])
+async def test_cancelled_at_any_moment(
+    service: Service, recording: Recording, like: bytes, told_parts: int, within: float
+) -> None:
+    """A cancellation that races with the last part, or a prepare, wins or loses, and everything agrees on which."""
     ends: Counter[str] = Counter()
     chance = random.Random(1)
 
@@ -124,9 +127,9 @@ async def test_cancelled_at_the_moment_of_completion(service: Service, recording
 
         ear = await service.bus.nc.subscribe(f"{subjects.RELAY}.results.{me.tenant}.*.segments", cb=hear)
         job = await me.submit(recording.data)
-        for _ in range(4):
+        for _ in range(told_parts):
             await asyncio.wait_for(told.get(), 60)
-        await asyncio.sleep(chance.uniform(0, 0.03))
+        await asyncio.sleep(chance.uniform(0, within))
         await me.cancel(job)
         await ear.unsubscribe()
         evidence = await service.evidence(me.tenant, job)

@@ -1,6 +1,8 @@
 """Recordings with the parts of a real service, up to three hours: whole, and in bounded memory."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import psutil
@@ -31,12 +33,22 @@ class Scales:
         self.ingest = 0
         self.transcriber = 0
 
-    async def watch(self) -> None:
-        """Until cancelled."""
-        while True:
-            self.ingest = max(self.ingest, self.weigh("ingest"))
-            self.transcriber = max(self.transcriber, self.weigh("transcriber"))
-            await asyncio.sleep(0.1)
+    @asynccontextmanager
+    async def watching(self) -> AsyncIterator[None]:
+        """Look ten times a second."""
+
+        async def watch() -> None:
+            while True:
+                self.ingest = max(self.ingest, self.weigh("ingest"))
+                self.transcriber = max(self.transcriber, self.weigh("transcriber"))
+                await asyncio.sleep(0.1)
+
+        task = asyncio.create_task(watch(), name="scales")
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
     def weigh(self, name: str) -> int:
         """Bytes of a process and its children, but for the engine."""
@@ -58,12 +70,11 @@ async def test_a_long_recording(tmp_path: Path, minutes: int) -> None:
     lecture = record(60 * minutes)
     async with running(tmp_path, REAL) as service:
         scales = Scales(service)
-        watch = asyncio.create_task(scales.watch(), name="scales")
         before = scales.weigh("ingest")
         me = await service.sign_up()
-        job = await me.submit(lecture.data)
-        assert (await me.ended(job))["state"] == State.COMPLETED
-        watch.cancel()
+        async with scales.watching():
+            job = await me.submit(lecture.data)
+            assert (await me.ended(job, patience=60 + 10 * minutes))["state"] == State.COMPLETED
         evidence = await service.evidence(me.tenant, job)
         check_completed(evidence, lecture.samples)
         assert 60 * minutes / 300 <= evidence.record.parts <= 60 * minutes / 120 + 2

@@ -101,7 +101,10 @@ class Relay:
                 if left <= 0:
                     break
                 heard = await watch.heard(min(left, REREAD))
-                record = heard or await self._records.get(record.tenant, record.job) or record
+                if heard is not None and heard.state.terminal:
+                    return heard
+                # A hint may be older than what was read before it came: nobody is to see a job go backwards.
+                record = await self._records.get(record.tenant, record.job) or record
             return record
 
     def wake_all(self) -> None:

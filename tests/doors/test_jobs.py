@@ -5,8 +5,10 @@ import json
 
 import pytest
 
+from services.contracts import subjects
 from services.contracts.formats import Format, render
 from services.contracts.ids import new_job_id
+from services.contracts.jobs import State
 from services.contracts.transcript import Transcript
 from tests.doors.caller import Caller, Front, form
 
@@ -59,6 +61,22 @@ async def test_waiting_ends_when_its_time_is_up(me: Caller) -> None:
     job = await me.submit(b"stands still")
     assert (await me("GET", f"/jobs/{job}", params={"wait": "0.2"})).json()["state"] == "accepted"
     assert (await me("GET", f"/jobs/{job}", params={"wait": "soon"})).code == "malformed_request"
+
+
+async def test_a_job_is_never_seen_going_backwards(front: Front, me: Caller) -> None:
+    """A hint that comes late, of a state that was read past already, ends no waiting and is not shown."""
+    job = await me.submit(b"goes forwards")
+    tenant = await front.tenant_of(job)
+    late = await front.records.get(tenant, job)
+    assert late is not None
+    await front.records.change(tenant, job, lambda record: record.model_copy(update={"state": State.RUNNING}))
+    waiting = asyncio.create_task(me("GET", f"/jobs/{job}", params={"wait": "1"}), name="waiting")
+    subject = subjects.state(tenant, job)
+    while not waiting.done():
+        headers = {"Nats-Subject": subject, "Nats-Sequence": "1"}
+        await front.bus.nc.publish(f"{subjects.RELAY}.{subject}", late.encode(), headers=headers)
+        await asyncio.wait([waiting], timeout=0.05)
+    assert (await waiting).json()["state"] == "running"
 
 
 async def test_jobs_are_paged_newest_first(front: Front, me: Caller) -> None:

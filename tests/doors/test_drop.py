@@ -1,0 +1,234 @@
+"""The bucket door: real S3 puts, the whole service with the digest engine, and what lies in the bucket afterwards."""
+
+import asyncio
+import io
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from minio import Minio
+
+from infra.stack import Stack
+from services.contracts import objects, subjects
+from services.contracts.auth import CreateKey, NewKey
+from services.contracts.events import Record
+from services.contracts.jobs import Door, Lane, Manifest
+from services.runtime.blobs import Blobs
+from services.runtime.bus import Bus
+from services.runtime.records import Records
+from tests import media
+from tests.contract.ingest_support import open_ingest, settings_of
+
+TALK = media.encode(media.talk(1.5, seed=2), "wav")
+PATIENCE = 120.0
+ENDINGS = (".json", ".srt", ".vtt", ".txt")
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A tenant's part of the bucket `drop`, and its jobs."""
+
+    tenant: str
+    client: Minio
+    bus: Bus
+    blobs: Blobs
+    records: Records
+
+    async def put(self, name: str, data: bytes, metadata: dict[str, Any] | None = None) -> None:
+        await asyncio.to_thread(
+            self.client.put_object, *("drop", f"{self.tenant}/{name}", io.BytesIO(data), len(data)), metadata=metadata
+        )
+
+    async def get(self, name: str) -> bytes:
+        def work() -> bytes:
+            with self.client.get_object("drop", f"{self.tenant}/{name}") as response:
+                data: bytes = response.read()
+                return data
+
+        return await asyncio.to_thread(work)
+
+    async def names(self, folder: str = "out/") -> list[str]:
+        def work() -> list[str]:
+            found = self.client.list_objects("drop", f"{self.tenant}/{folder}", recursive=True)
+            return sorted((one.object_name or "").removeprefix(f"{self.tenant}/{folder}") for one in found)
+
+        return await asyncio.to_thread(work)
+
+    async def until(self, enough: Callable[[set[str]], bool], folder: str = "out/") -> list[str]:
+        """The names in a folder, as soon as they are enough."""
+        async with asyncio.timeout(PATIENCE):
+            while not enough(set(names := await self.names(folder))):
+                await asyncio.sleep(0.1)
+        return names
+
+    async def has(self, *names: str) -> list[str]:
+        return await self.until(lambda found: found.issuperset(names))
+
+    async def jobs(self) -> list[Record]:
+        return [
+            record
+            for tenant, job in await self.records.every()
+            if tenant == self.tenant and (record := await self.records.get(tenant, job))
+        ]
+
+    async def manifests(self) -> list[Manifest]:
+        found = [await self.records.manifest(record.tenant, record.job) for record in await self.jobs()]
+        return [manifest for manifest in found if manifest is not None]
+
+    async def another(self) -> "Bucket":
+        new = await self.bus.request(subjects.KEYS_CREATE, CreateKey(username="u", address="127.0.0.1"), NewKey)
+        return Bucket(new.tenant, self.client, self.bus, self.blobs, self.records)
+
+
+async def bucket_of(stack: Stack) -> AsyncIterator[Bucket]:
+    access, secret = stack.store_keys()
+    client = Minio(stack.store_endpoint, access, secret, secure=False, region="us-east-1")
+    async with open_ingest(settings_of(stack)) as ingest:
+        yield await Bucket("", client, ingest.bus, ingest.blobs, ingest.records).another()
+
+
+def settings(**more: str) -> dict[str, dict[str, str]]:
+    return {"transcriber": {"DESIFRE_ENGINE": "digest"}, "ingest": {"DESIFRE_DROP_EVERY": "1", **more}}
+
+
+@pytest.fixture(scope="module")
+async def service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    """The whole service, which looks into the bucket every second."""
+    async with Stack(tmp_path_factory.mktemp("drop"), settings=settings()) as stack:
+        yield stack
+
+
+@pytest.fixture
+async def bucket(service: Stack) -> AsyncIterator[Bucket]:
+    """A fresh tenant's part."""
+    async for found in bucket_of(service):
+        yield found
+
+
+def sidecars(*names: str) -> list[str]:
+    return sorted(name + ending for name in names for ending in ENDINGS)
+
+
+async def test_a_dropped_recording_has_its_transcript_beside_it(bucket: Bucket) -> None:
+    """One object becomes one batch job by the bucket's door, and four files under the same path in `out/`."""
+    await bucket.put("in/calls/monday.wav", TALK)
+    assert await bucket.has(*sidecars("calls/monday.wav")) == sidecars("calls/monday.wav")
+    [record] = await bucket.jobs()
+    assert (record.door, record.lane, record.state) == (Door.DROP, Lane.BATCH, "completed")
+    document = json.loads(await bucket.get("out/calls/monday.wav.json"))
+    assert document["job_id"] == record.job
+    assert (await bucket.get("out/calls/monday.wav.txt")).decode().strip() == document["text"]
+    assert await bucket.names("in/") == ["calls/monday.wav"]
+    assert await bucket.blobs.get(objects.source(record.tenant, record.job)) == TALK
+
+
+async def test_a_tree_of_files_is_done_once_each_and_holds_up_nobody(bucket: Bucket) -> None:
+    """A hundred objects are a hundred jobs; another tenant's single file, put after them, is done before the last."""
+    other = await bucket.another()
+    names = [f"{n % 7}/{n:03d}.wav" for n in range(100)]
+    await asyncio.gather(*(bucket.put(f"in/{name}", TALK + bytes([n])) for n, name in enumerate(names)))
+    await other.put("in/single.wav", TALK)
+    await other.has(*sidecars("single.wav"))
+    assert len(await bucket.names()) < len(sidecars(*names))
+    assert await bucket.has(*sidecars(*names)) == sidecars(*names)
+    await bucket.put("in/last.wav", TALK)  # when this is done, there were several more looks at all of them
+    await bucket.has(*sidecars("last.wav"))
+    dropped = Counter(manifest.dropped for manifest in await bucket.manifests())
+    assert set(dropped.values()) == {1}
+    assert len(dropped) == 101
+
+
+async def test_options_come_from_metadata_and_from_the_nearest_order(bucket: Bucket) -> None:
+    """`desifre.json` holds for its folder and those below; an object's own metadata win; others' are ignored."""
+    await bucket.put("in/a/desifre.json", json.dumps({"language": "de", "beam_size": 2}).encode())
+    await bucket.put("in/a/b/desifre.json", json.dumps({"language": "fr"}).encode())
+    await bucket.put("in/a/one.wav", TALK)
+    await bucket.put("in/a/b/c/two.wav", TALK)
+    await bucket.put("in/a/three.wav", TALK, {"language": "tr", "word-timestamps": "false", "mtime": "1.5"})
+    await bucket.put("in/four.wav", TALK)
+    await bucket.has(*sidecars("a/one.wav", "a/b/c/two.wav", "a/three.wav", "four.wav"))
+    found = {manifest.name: manifest.options for manifest in await bucket.manifests()}
+    assert {name: (o.language, o.beam_size, o.word_timestamps) for name, o in found.items()} == {
+        "one.wav": ("de", 2, True),
+        "two.wav": ("fr", 5, True),
+        "three.wav": ("tr", 2, False),
+        "four.wav": (None, 5, True),
+    }
+
+
+@pytest.mark.parametrize(
+    ("data", "metadata", "code", "jobs"),
+    [
+        (b"this is no recording" * 100, None, "not_audio", 1),
+        (b"", None, "empty_file", 0),
+        (TALK, {"model": "nonsense"}, "model_unknown", 0),
+    ],
+)
+async def test_what_cannot_be_done_has_the_reason_beside_it(
+    bucket: Bucket, data: bytes, metadata: dict[str, str] | None, code: str, jobs: int
+) -> None:
+    """An error's code, sentence and remedy lie in `out/`, and the object stays where it is."""
+    await bucket.put("in/notes.txt", data, metadata)
+    assert await bucket.has("notes.txt.error.json") == ["notes.txt.error.json"]
+    error = json.loads(await bucket.get("out/notes.txt.error.json"))
+    assert error["code"] == code
+    assert error["sentence"]
+    assert error["remedy"]
+    assert await bucket.names("in/") == ["notes.txt"]
+    assert len(await bucket.jobs()) == jobs
+
+
+async def test_an_overwritten_object_is_a_new_job(bucket: Bucket) -> None:
+    """What lies beside it is about what is there now: an error goes when there is a transcript, and the reverse."""
+    await bucket.put("in/talk.wav", b"no recording")
+    await bucket.has("talk.wav.error.json")
+    await bucket.put("in/talk.wav", TALK)
+    await bucket.until(lambda found: found == set(sidecars("talk.wav")))
+    await bucket.put("in/talk.wav", b"no recording again")
+    await bucket.until(lambda found: found == {"talk.wav.error.json"})
+    assert len(await bucket.jobs()) == 3
+
+
+async def test_odd_names_folders_and_hidden_files(bucket: Bucket) -> None:
+    """Any name that S3 allows is kept as it is; folders, hidden files and orders are no recordings."""
+    names = ["Grüße/日本 語.wav", "100% & co?.wav", "a+b=c 'quoted' \"twice\".wav", "same.wav", "same.mp3", "x" * 200]
+    for name in names:
+        await bucket.put(f"in/{name}", TALK)
+    for name in ("in/folder/", "in/.hidden", "elsewhere/talk.wav"):
+        await bucket.put(name, b"" if name.endswith("/") else TALK)
+    assert await bucket.has(*sidecars(*names)) == sidecars(*names)
+    assert len(await bucket.jobs()) == len(names)
+
+
+async def test_a_prefix_that_is_no_tenant_is_left_alone(bucket: Bucket) -> None:
+    """Nothing is made of what lies below a name that keys does not know, and nobody else waits for it."""
+    nobody = Bucket("nobody0000000000", bucket.client, bucket.bus, bucket.blobs, bucket.records)
+    await nobody.put("in/talk.wav", TALK)
+    await bucket.put("in/talk.wav", TALK)
+    await bucket.has(*sidecars("talk.wav"))
+    assert await nobody.names("") == ["in/talk.wav"]
+    assert await nobody.jobs() == []
+
+
+@pytest.mark.parametrize(("originals", "stays"), [("delete", []), ("move", ["a/talk.wav"])])
+async def test_originals_may_go_when_their_transcript_is_there(
+    tmp_path: Any, originals: str, stays: list[str]
+) -> None:
+    """By a setting they are deleted or moved to `done/`; one that failed stays. A restart makes no second job."""
+    async with Stack(tmp_path / "home", settings=settings(DESIFRE_DROP_ORIGINALS=originals)) as stack:
+        async for bucket in bucket_of(stack):
+            await bucket.put("in/a/talk.wav", TALK)
+            await bucket.put("in/a/notes.txt", b"no recording")
+            await bucket.until(lambda found: found == {"a/notes.txt"}, "in/")
+            assert await bucket.has("a/notes.txt.error.json") == sorted(
+                [*sidecars("a/talk.wav"), "a/notes.txt.error.json"]
+            )
+            assert await bucket.names("done/") == stays
+            await stack.process("ingest").restart()
+            await stack.wait_all_ready()
+            await bucket.put("in/later.wav", TALK)
+            await bucket.has(*sidecars("later.wav"))
+            assert len(await bucket.jobs()) == 3

@@ -33,6 +33,8 @@ class Sizes:
     """Pairs of clips: their quantiles need more than a ratio's median does."""
     behind: int = 5
     """Long recordings behind which clips are sent."""
+    relay: float = 60.0
+    """Seconds for which events are streamed."""
     parts: Mapping[str, str] = field(default_factory=dict)
     """Settings of a transcriber that is to be killed between two parts of the long recording."""
 
@@ -46,6 +48,7 @@ SHORT = replace(
     upload=64 << 20,
     clips=6,
     behind=1,
+    relay=10.0,
     parts={f"DESIFRE_PART_SECONDS_{name}": value for name, value in _SMALL_PARTS.items()},
 )
 

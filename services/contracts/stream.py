@@ -20,7 +20,7 @@ ALL = "all"
 LIVE_TYPES = frozenset(("start",))
 """Messages of live audio, which are told from nonsense."""
 
-_CURSOR = re.compile(r"(\d{1,40})-(\d{1,18})")
+_CURSOR = re.compile(r"([0-9]{1,40})-([0-9]{1,18})")
 
 
 @dataclass(frozen=True, slots=True)

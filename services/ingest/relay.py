@@ -64,6 +64,7 @@ class Relay:
         self._epoch: str | None = None
         self._lock = asyncio.Lock()
         self._sequence = 0
+        self._waiting: Callable[[], int] = lambda: 0
 
     def listen(self, listener: Listener) -> None:
         """Call `listener` with every state of every job; it must not block."""
@@ -133,6 +134,10 @@ class Relay:
                 self._epoch = stream.epoch_of(await self._bus.epoch(subjects.RESULTS))
             return self._epoch
 
+    def hearing(self, waiting: Callable[[], int]) -> None:
+        """It hears from now on; `waiting` counts the events that have come and were not taken yet."""
+        self._waiting = waiting
+
     async def hear(self, message: Msg) -> None:
         """Take one event."""
         event = heard(message, self._epoch or "")
@@ -154,8 +159,9 @@ class Relay:
                 now = await self._bus.tip(subjects.RESULTS)
             except Unavailable:
                 continue
-            # What was stored at the last look has been heard by now, unless it was lost.
-            if before is not None and (before[0] != now[0] or before[1] > self._sequence):
+            # What was stored at the last look came before this answer, unless it was lost; a busy process is only late.
+            missing = before is not None and before[1] > self._sequence and not self._waiting()
+            if before is not None and (before[0] != now[0] or missing):
                 self._lost()
                 self._sequence = before[1] if before[0] == now[0] else now[1]
             before = now
@@ -182,6 +188,7 @@ async def relay(bus: Bus, records: Records, stopping: asyncio.Event) -> AsyncIte
     """A relay that hears every event of the bus."""
     it = Relay(bus, records, stopping)
     subscription = await bus.nc.subscribe(f"{subjects.RELAY}.{subjects.ALL_RESULTS}", cb=it.hear)
+    it.hearing(lambda: subscription.pending_msgs)
     try:
         yield it
     finally:

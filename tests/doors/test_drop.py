@@ -214,9 +214,7 @@ async def test_a_prefix_that_is_no_tenant_is_left_alone(bucket: Bucket) -> None:
 
 
 @pytest.mark.parametrize(("originals", "stays"), [("delete", []), ("move", ["a/talk.wav"])])
-async def test_originals_may_go_when_their_transcript_is_there(
-    tmp_path: Any, originals: str, stays: list[str]
-) -> None:
+async def test_originals_may_go_when_their_transcript_is_there(tmp_path: Any, originals: str, stays: list[str]) -> None:
     """By a setting they are deleted or moved to `done/`; one that failed stays. A restart makes no second job."""
     async with Stack(tmp_path / "home", settings=settings(DESIFRE_DROP_ORIGINALS=originals)) as stack:
         async for bucket in bucket_of(stack):

@@ -1,6 +1,8 @@
 """The aiohttp server: connection hygiene, and a log that quotes no request."""
 
+import contextlib
 import logging
+import resource
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
@@ -36,6 +38,7 @@ async def serve(app: web.Application, settings: Settings) -> AsyncIterator[None]
     if not aiohttp.http_parser.HttpRequestParser.__module__.endswith("_http_parser") or not __debug__:
         # The one in Python let requests be smuggled, and under -O it dropped its checks (CVE-2025-69225, -69227).
         raise UnsafeServer("aiohttp needs its C parser, and Python must not run with -O")
+    _allow_many_sockets()
     runner = web.AppRunner(
         app,
         access_log=None,  # it would print paths; the middleware logs route templates
@@ -54,6 +57,13 @@ async def serve(app: web.Application, settings: Settings) -> AsyncIterator[None]
         yield
     finally:
         await runner.cleanup()
+
+
+def _allow_many_sockets() -> None:
+    """Take as many open files as this process may have: many systems give 1,024 to who does not ask."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _quiet_logger() -> logging.Logger:

@@ -33,12 +33,29 @@ def table() -> Mapping[str, Permissions]:
                 subjects.ALL_PARTS,
                 subjects.kv(subjects.RECORDS, ">"),
                 subjects.kv(subjects.CLAIMS, ">"),
+                subjects.ALL_CALLBACKS,
+                subjects.kv(subjects.DELIVERIES, ">"),
+                *_pull(subjects.RESULTS, subjects.CALLBACKS_CONSUMER),
+                *_pull(subjects.RESULTS, subjects.SIDECARS_CONSUMER),
+                *_pull(subjects.CALLBACKS),
+                *_pull(subjects.SUBMIT),
+                subjects.ALL_REJECTED,
+                # A tenant's own services read by consumers that ingest makes: making one could hand out the whole bus.
+                f"$JS.API.CONSUMER.CREATE.{subjects.RESULTS}.*.results.*.>",
+                f"$JS.API.CONSUMER.CREATE.{subjects.REJECTED}.*.{subjects.ALL_REJECTED}",
                 subjects.cancel("*", "*"),
                 *_KEYS_REQUESTS,
                 *_streams("CREATE", "UPDATE", "INFO"),
                 *_direct_get(subjects.KV_RECORDS, subjects.KV_CLAIMS, subjects.KV_ENGINES, subjects.RESULTS),
+                *_direct_get(subjects.KV_DELIVERIES),
             ),
-            subscribe=(_own_inbox("ingest"), f"{subjects.RELAY}.results.>", subjects.KEYS_REVOKED),
+            subscribe=(
+                _own_inbox("ingest"),
+                f"{subjects.RELAY}.results.>",
+                f"{subjects.BELL}.callbacks.>",
+                f"{subjects.BELL}.submit.>",
+                subjects.KEYS_REVOKED,
+            ),
         ),
         "transcriber": Permissions(
             publish=(
@@ -70,6 +87,24 @@ def table() -> Mapping[str, Permissions]:
     }
 
 
+def publisher(tenant: str) -> tuple[str, Permissions]:
+    """The user of a tenant's own services, and what they may: submit its jobs, and read what becomes of them.
+
+    They read by consumers that are there. Who may make consumers may have messages delivered to any subject.
+    """
+    user, consumer = subjects.reader(tenant), subjects.reader(tenant)
+    reading = [
+        subject
+        for stream in (subjects.RESULTS, subjects.REJECTED)
+        for subject in (
+            f"$JS.API.CONSUMER.INFO.{stream}.{consumer}",
+            f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}",
+            f"$JS.ACK.{stream}.{consumer}.>",
+        )
+    ]
+    return user, Permissions(publish=(subjects.submit(tenant), *reading), subscribe=(_own_inbox(user),))
+
+
 _KEYS_REQUESTS = (
     subjects.KEYS_VERIFY,
     subjects.KEYS_CREATE,
@@ -78,6 +113,9 @@ _KEYS_REQUESTS = (
     subjects.KEYS_REVOKE,
     subjects.KEYS_USAGE,
     subjects.KEYS_ADMIT,
+    subjects.KEYS_CALLBACK,
+    subjects.KEYS_SIGN_ANEW,
+    subjects.KEYS_SIGNING,
 )
 
 

@@ -83,6 +83,7 @@ class Claims(Frozen):
     deprecated: bool = Field(
         default=False, description="rotated: works until it expires, then the new one must be used"
     )
+    callback_url: str | None = Field(default=None, description="where the key's jobs call back that name no other")
 
 
 class Verify(Frozen):
@@ -132,6 +133,7 @@ class KeyInfo(Frozen):
     expires: float | None = None
     revoked: float | None = None
     deprecated: bool = False
+    callback_url: str | None = Field(default=None, description="where its jobs call back that name no other")
 
 
 class KeyRef(Frozen):
@@ -146,6 +148,34 @@ class KeyRef(Frozen):
     by: str | None = Field(
         default=None, description="id of the key that asks: it cannot rotate a key that may do more than itself"
     )
+
+
+class SetCallback(Frozen):
+    """Request on `keys.v1.callback`: where the jobs of this key call back that name no other; None = nowhere.
+
+    The answer is the key's `KeyInfo`. The URL was checked by who asks.
+    """
+
+    tenant: str
+    key_id: str
+    url: str | None = None
+
+
+class NewSecret(Frozen):
+    """Answer to `keys.v1.sign-anew` (request: `KeyRef`): the secret that signs a key's callbacks from now on.
+
+    The one time it is shown. Those before it go on signing beside it for a while.
+    """
+
+    key_id: str
+    secret: str = Field(description="`whsec_` and 32 bytes in base64, as Standard Webhooks has it")
+    old_until: float | None = Field(default=None, description="Unix seconds until which the secret before it signs too")
+
+
+class Secrets(Frozen):
+    """Answer to `keys.v1.signing` (request: `KeyRef`): what signs this key's callbacks now, the newest first."""
+
+    secrets: tuple[str, ...]
 
 
 class Revoked(Frozen):

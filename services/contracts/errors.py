@@ -39,6 +39,8 @@ class Code(StrEnum):
     ENCODED = "content_encoding"
     MALFORMED = "malformed_request"
     NO_FILE = "no_file"
+    SUBMISSION = "submission_malformed"
+    NO_OBJECT = "object_not_found"
     EMPTY = "empty_file"
     TOO_LONG = "too_long"
     NOT_AUDIO = "not_audio"
@@ -53,6 +55,8 @@ class Code(StrEnum):
     OPTION_VALUE = "option_invalid"
     OPTION_REFUSED = "option_not_supported"
     FORMAT = "format_unknown"
+    CALLBACK_URL = "callback_url_refused"
+    NO_CALLBACK = "no_callback"
     IDEMPOTENCY = "idempotency_mismatch"
     JOB_NOT_FOUND = "job_not_found"
     KEY_NOT_FOUND = "key_not_found"
@@ -95,6 +99,8 @@ ERRORS: dict[Code, Kind] = {
     Code.ENCODED: Kind(415, "Compressed bodies are not read", "Send the body without Content-Encoding."),
     Code.MALFORMED: Kind(400, "The request cannot be read", "Compare the request with the HTTP reference."),
     Code.NO_FILE: Kind(400, "No file in the request", "Send the recording as the multipart field `file`."),
+    Code.SUBMISSION: Kind(400, "The message cannot be read", "Compare the message with the reference of submissions."),
+    Code.NO_OBJECT: Kind(404, "There is no such object", "Put it into the bucket first, below your own prefix."),
     Code.EMPTY: Kind(400, "The file is empty", "Send a recording."),
     Code.TOO_LONG: Kind(422, "The recording is too long", "Split the recording."),
     Code.NOT_AUDIO: Kind(422, "This is not audio that can be read", "Send one of the formats in the media reference."),
@@ -113,6 +119,8 @@ ERRORS: dict[Code, Kind] = {
         422, "An option that this engine cannot honour", "Remove the option named in the detail."
     ),
     Code.FORMAT: Kind(422, "There is no such format", "Use json, verbose_json, text, srt, vtt or tsv."),
+    Code.CALLBACK_URL: Kind(422, "That address is not called back", "Use an https address on port 443 or 8443."),
+    Code.NO_CALLBACK: Kind(404, "The job calls nobody back", "Submit it with `callback_url`, or set one for the key."),
     Code.IDEMPOTENCY: Kind(422, "The Idempotency-Key was used for another request", "Use a new Idempotency-Key."),
     Code.JOB_NOT_FOUND: Kind(404, "There is no such job", "Check the id; it belongs to the key that made it."),
     Code.KEY_NOT_FOUND: Kind(404, "There is no such key", "List your keys to see their ids."),

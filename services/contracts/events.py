@@ -43,6 +43,8 @@ class Record(Frozen):
     failure: Failure | None = None
     sha256: str | None = Field(default=None, description="of transcript.json, when completed")
     seconds: float | None = Field(default=None, description="charged, when terminal")
+    external_id: str | None = Field(default=None, description="the publisher's own id, of a job from the bus")
+    callback: bool = Field(default=False, description="somebody is to be told of the end: see the manifest")
 
     @property
     def bits(self) -> int:

@@ -88,6 +88,12 @@ class Manifest(Frozen):
     name: str | None = Field(default=None, description="the client's file name; never logged")
     created: float = Field(description="Unix seconds of the admission")
     source_of: str | None = Field(default=None, description="the job whose recording this one does again")
+    callback_url: str | None = Field(default=None, description="who is told of the end; never logged")
+    callback_include: Literal["transcript"] | None = None
+    external_id: str | None = Field(default=None, description="the publisher's own id, of a job from the bus")
+    traceparent: str | None = Field(default=None, description="the publisher's trace context")
+    dropped: str | None = Field(default=None, description="key in the bucket `drop` that it came from; never logged")
+    etag: str | None = Field(default=None, description="of that object")
 
 
 class Failure(Frozen):

@@ -2,6 +2,8 @@
 
 BUCKET = "desifre"
 DROP_BUCKET = "drop"
+ORDER = "desifre.json"
+"""In a folder of the bucket `drop`: the options of the recordings in it and below."""
 JOBS = "jobs/"
 MODELS = "models/"
 
@@ -63,6 +65,26 @@ def transcript(tenant: str, job: str) -> str:
 def outcome(tenant: str, job: str) -> str:
     """The end of the job: whoever writes it wins."""
     return prefix(tenant, job) + "outcome.json"
+
+
+def callback(tenant: str, job: str) -> str:
+    """The end of a job's callback: nothing more is sent by itself."""
+    return prefix(tenant, job) + "callback.json"
+
+
+def drop_in(tenant: str) -> str:
+    """In the bucket `drop`: where a tenant puts its recordings."""
+    return f"{tenant}/in/"
+
+
+def drop_out(tenant: str, key: str) -> str:
+    """Beginning of the names of what is written for a dropped object: the same path, in another folder."""
+    return f"{tenant}/out/{key.removeprefix(drop_in(tenant))}"
+
+
+def drop_done(tenant: str, key: str) -> str:
+    """Where a dropped object goes that is moved out of the way."""
+    return f"{tenant}/done/{key.removeprefix(drop_in(tenant))}"
 
 
 def split(key: str) -> tuple[str, str, str] | None:

@@ -6,13 +6,18 @@ JOBS = "JOBS"
 PARTS = "PARTS"
 RESULTS = "RESULTS"
 DEAD = "DEAD"
+CALLBACKS = "CALLBACKS"
+SUBMIT = "SUBMIT"
+REJECTED = "REJECTED"
 RECORDS = "records"
 CLAIMS = "claims"
 ENGINES = "engines"
+DELIVERIES = "deliveries"
 KV_RECORDS = f"KV_{RECORDS}"
 KV_CLAIMS = f"KV_{CLAIMS}"
 KV_ENGINES = f"KV_{ENGINES}"
-STREAMS = (JOBS, PARTS, RESULTS, DEAD, KV_RECORDS, KV_CLAIMS, KV_ENGINES)
+KV_DELIVERIES = f"KV_{DELIVERIES}"
+STREAMS = (JOBS, PARTS, RESULTS, DEAD, CALLBACKS, SUBMIT, REJECTED, KV_RECORDS, KV_CLAIMS, KV_ENGINES, KV_DELIVERIES)
 
 ALL_JOBS = "jobs.*.*.*"
 ALL_PARTS = "parts.*.*.*.*"
@@ -20,12 +25,19 @@ ALL_SEGMENTS = "results.*.*.segments"
 ALL_STATES = "results.*.*.state"
 ALL_RESULTS = "results.*.*.*"
 ALL_DEAD = "dead.*.*"
+ALL_CALLBACKS = "callbacks.*.*.*"
+ALL_SUBMITS = "submit.*"
+ALL_REJECTED = "rejected.*"
 BELL = "bell"
-"""Prefix under which JOBS and PARTS are republished, headers only, after the message is stored."""
+"""Prefix under which JOBS, PARTS and CALLBACKS are republished, headers only, after the message is stored."""
 RELAY = "relay"
 """Prefix under which RESULTS is republished whole: what an ingest fans out to its waiting clients."""
 USAGE_CONSUMER = "usage"
 """Durable consumer of RESULTS by which keys settles the ledger."""
+SIDECARS_CONSUMER = "sidecars"
+"""Durable consumer of RESULTS by which ingest finds the ends of dropped objects' jobs."""
+CALLBACKS_CONSUMER = "callbacks"
+"""Durable consumer of RESULTS by which ingest finds the ends that somebody is to be told of."""
 
 KEYS_SERVICE = "keys"
 KEYS_VERIFY = "keys.v1.verify"
@@ -36,6 +48,9 @@ KEYS_REVOKE = "keys.v1.revoke"
 KEYS_USAGE = "keys.v1.usage"
 KEYS_ADMIT = "keys.v1.admit"
 KEYS_RESERVE = "keys.v1.reserve"
+KEYS_CALLBACK = "keys.v1.callback"
+KEYS_SIGN_ANEW = "keys.v1.sign-anew"
+KEYS_SIGNING = "keys.v1.signing"
 KEYS_REVOKED = "keys.revoked"
 """Announcement of a revoked key's id: whoever caches a verdict forgets it, whoever holds its socket closes it."""
 CANCEL = "cancel"
@@ -50,6 +65,26 @@ def job(lane: Lane | str, tenant: str, job_id: str) -> str:
 def part(lane: Lane | str, tenant: str, job_id: str, n: int) -> str:
     """The one message that asks for a part to be transcribed."""
     return f"parts.{lane}.{tenant}.{job_id}.{n}"
+
+
+def callback(lane: Lane | str, tenant: str, job_id: str) -> str:
+    """The one message that asks for somebody to be told of a job's end."""
+    return f"callbacks.{lane}.{tenant}.{job_id}"
+
+
+def submit(tenant: str) -> str:
+    """Where other services publish the jobs of a tenant."""
+    return f"submit.{tenant}"
+
+
+def rejected(tenant: str) -> str:
+    """The submissions of a tenant that became no job."""
+    return f"rejected.{tenant}"
+
+
+def reader(tenant: str) -> str:
+    """Name of the durable consumer, on RESULTS and on REJECTED, by which a tenant's own services read."""
+    return f"tenant-{tenant}"
 
 
 def bell(subject: str) -> str:
@@ -93,13 +128,13 @@ def cancel(tenant: str, job_id: str) -> str:
 
 
 def consumer(lane: Lane | str, tenant: str) -> str:
-    """Name of the durable consumer of one lane and tenant on JOBS or PARTS."""
+    """Name of the durable consumer of one lane and tenant on JOBS, PARTS or CALLBACKS."""
     return f"{lane}-{tenant}"
 
 
 def filter_of(stream: str, lane: Lane | str, tenant: str) -> str:
     """What that consumer sees."""
-    return f"jobs.{lane}.{tenant}.*" if stream == JOBS else f"parts.{lane}.{tenant}.*.*"
+    return f"{stream.lower()}.{lane}.{tenant}.*" + (".*" if stream == PARTS else "")
 
 
 def inbox(user: str) -> str:

@@ -10,10 +10,11 @@ the claim on nothing is undone: a repeat finds the claim and completes the same 
 import asyncio
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from services.contracts import objects, subjects
 from services.contracts.auth import Admit, Claims, Granted
+from services.contracts.callbacks import Callback, callback_of
 from services.contracts.errors import Code, Problem
 from services.contracts.events import Record
 from services.contracts.ids import is_job_id, new_job_id
@@ -29,7 +30,28 @@ from services.runtime.records import Records, fresh
 
 SHORT = 4 << 20
 """Bytes up to which a body is stored while keys is still being asked: the answer, a synced write, takes as long."""
-AskOptions = Callable[[], Awaitable[Options]]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a submission asks for beside its recording. No callback: the key's own, if it has one."""
+
+    options: Options
+    callback: Callback | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a recording came from, beside the door: the fields of that name in its manifest."""
+
+    external_id: str | None = None
+    traceparent: str | None = None
+    dropped: str | None = None
+    etag: str | None = None
+
+
+NO_ORIGIN = Origin()
+Ask = Callable[[], Awaitable[Asked]]
 """Asked after the last byte of the recording: the fields of a form may follow its file."""
 
 
@@ -57,7 +79,7 @@ class Admission:
         who: Claims,
         chunks: AsyncIterator[bytes],
         *,
-        options: Options | AskOptions,
+        options: Options | Asked | Ask,
         door: Door = Door.HTTP,
         lane: Lane = Lane.INTERACTIVE,
         length: int | None = None,
@@ -65,26 +87,32 @@ class Admission:
         sha256: str | None = None,
         name: str | None = None,
         idempotency_key: str | None = None,
+        origin: Origin = NO_ORIGIN,
+        job: str | None = None,
     ) -> Admitted:
         """Take a recording in, in constant memory, and answer when nothing can lose it any more.
 
         `length` (bytes) and `sha256` (hexadecimal) are checked where the client gave them; `at_most` is for the quota
-        where the length is not known, as in a form. `name` is the client's file
-        name. Equal bytes with equal options within an hour are one job; so are requests with one `idempotency_key`
-        within a day, which must then ask for the same (IDEMPOTENCY).
+        where the length is not known, as in a form. `name` is the client's file name. Equal bytes with equal options
+        and callback within an hour are one job; so are requests with one `idempotency_key` within a day, which must
+        then ask for the same (IDEMPOTENCY). `job` is an id that follows
+        from the recording, where there is one: its `job.json` is the claim then.
         """
         intake = Intake(chunks, limit=self._max_upload, length=length, sha256=sha256)
-        ask = _ask(options)
+        ask = _ask(who, options)
         if idempotency_key is not None:
             repeat = await self._repeat(who, intake, ask, door, idempotency_key)
             if repeat is not None:
                 return repeat
 
+        # What is stored under such an id is not undone, so it must be allowed first.
+        named = job is not None
+
         async def bring(job: str) -> Manifest:
             expected = length or at_most or 0
             registering = asyncio.create_task(self._register(who, job, expected), name="register")
             try:
-                if not 0 < expected <= SHORT:
+                if named or not 0 < expected <= SHORT:
                     await registering
                 await self._blobs.upload(objects.source(who.tenant, job), _unless_failed(registering, intake))
             finally:
@@ -93,16 +121,28 @@ class Admission:
             asked = await ask()
             if intake.size > expected:
                 await self._register(who, job, intake.size)
-            return _manifest(who, job, asked, door, lane, intake.sha256, intake.size, name)
+            manifest = _manifest(who, job, asked, door, lane, intake.sha256, intake.size, name)
+            return manifest.model_copy(update=asdict(origin))
 
+        if job is not None:
+            return await self._admit_as(who, job, bring)
         return await self._admit(who, bring, idempotency_key)
+
+    async def known(self, who: Claims, door: Door, own_id: str) -> Record | None:
+        """The job that a submission with this id of the publisher's became, if it did; it goes on as it should."""
+        claim = await self._claims.find(claims.token_of(who.tenant, door, own_id, ""))
+        record = await self._records.get(who.tenant, claim.job) if claim else None
+        if record is None or record.state == State.ERASED:
+            return None
+        await self._offer(record)
+        return record
 
     async def again(
         self,
         who: Claims,
         source: str,
         *,
-        options: Options | AskOptions,
+        options: Options | Asked | Ask,
         lane: Lane = Lane.INTERACTIVE,
         idempotency_key: str | None = None,
     ) -> Admitted:
@@ -114,7 +154,7 @@ class Admission:
             raise Problem(Code.ERASED if erased else Code.JOB_NOT_FOUND)
         if theirs.size > self._max_upload:
             raise too_large(self._max_upload)
-        asked = await _ask(options)()
+        asked = await _ask(who, options)()
 
         async def bring(job: str) -> Manifest:
             await self._register(who, job, theirs.size)
@@ -124,9 +164,7 @@ class Admission:
 
         return await self._admit(who, bring, idempotency_key)
 
-    async def _repeat(
-        self, who: Claims, intake: Intake, ask: AskOptions, door: Door, idempotency_key: str
-    ) -> Admitted | None:
+    async def _repeat(self, who: Claims, intake: Intake, ask: Ask, door: Door, idempotency_key: str) -> Admitted | None:
         """The job of a known `Idempotency-Key`: the body is read and compared, and need not be stored."""
         token = claims.token_of(who.tenant, door, idempotency_key, "")
         claim = await self._claims.find(token)
@@ -135,7 +173,8 @@ class Admission:
             return None
         async for _ in intake:
             pass
-        if claim.body != claims.body_of(intake.sha256, await ask()):
+        asked = await ask()
+        if claim.body != claims.body_of(intake.sha256, asked.options, asked.callback):
             raise Problem(Code.IDEMPOTENCY)
         await self._offer(record)
         return Admitted(record, repeated=True)
@@ -149,7 +188,7 @@ class Admission:
         except BaseException:  # also when the client has hung up: nobody knows of this job, so all of it goes
             await self._undo(who, job)
             raise
-        body = claims.body_of(manifest.sha256, manifest.options)
+        body = claims.body_of(manifest.sha256, manifest.options, callback_of(manifest))
         token = claims.token_of(who.tenant, manifest.door, idempotency_key, body)
         try:
             holder = await self._claims.take(token, body, who.tenant, job)
@@ -167,6 +206,15 @@ class Admission:
             return Admitted(await self._complete(who, winner, ours=job), repeated=True)
         finally:
             await self._undo(who, job)
+
+    async def _admit_as(self, who: Claims, job: str, bring: Callable[[str], Awaitable[Manifest]]) -> Admitted:
+        try:
+            manifest = await bring(job)
+        except BaseException:
+            # What is stored stays: another may be admitting the same recording under this id. The sweep decides.
+            await self._release(who, job)
+            raise
+        return Admitted(await self._complete(who, manifest), repeated=False)
 
     async def _complete(self, who: Claims, manifest: Manifest, ours: str | None = None) -> Record:
         """Everything from `job.json` on, for our job or for that of a claim that we found.
@@ -243,18 +291,22 @@ async def _unless_failed(other: asyncio.Task[None], chunks: AsyncIterable[bytes]
         yield chunk
 
 
-def _ask(options: Options | AskOptions) -> AskOptions:
-    if not isinstance(options, Options):
-        return options
+def _ask(who: Claims, options: Options | Asked | Ask) -> Ask:
+    """What is asked for, with the key's own callback where none is named."""
 
-    async def known() -> Options:
-        return options
+    async def ask() -> Asked:
+        asked = Asked(options) if isinstance(options, Options) else options
+        if not isinstance(asked, Asked):
+            asked = await asked()
+        if asked.callback is None and who.callback_url is not None:
+            return Asked(asked.options, Callback(url=who.callback_url))
+        return asked
 
-    return known
+    return ask
 
 
 def _manifest(
-    who: Claims, job: str, options: Options, door: Door, lane: Lane, sha256: str, size: int, name: str | None
+    who: Claims, job: str, asked: Asked, door: Door, lane: Lane, sha256: str, size: int, name: str | None
 ) -> Manifest:
     return Manifest(
         job=job,
@@ -263,9 +315,11 @@ def _manifest(
         user=who.username,
         door=door,
         lane=lane,
-        options=options,
+        options=asked.options,
         sha256=sha256,
         size=size,
         name=name,
         created=time.time(),
+        callback_url=asked.callback.url if asked.callback else None,
+        callback_include=asked.callback.include if asked.callback else None,
     )

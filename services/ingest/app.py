@@ -6,12 +6,20 @@ from contextlib import asynccontextmanager
 
 from services.ingest.admission import Admission
 from services.ingest.auth import authenticator
+from services.ingest.callbacks.collect import collector
+from services.ingest.callbacks.deliver import Deliverer
+from services.ingest.callbacks.log import Deliveries
+from services.ingest.callbacks.policy import Policy
+from services.ingest.callbacks.post import poster
+from services.ingest.callbacks.receivers import Receivers
+from services.ingest.callbacks.schedule import Schedule
 from services.ingest.claims import Claims
 from services.ingest.engines import Engines
 from services.ingest.erase import Eraser
 from services.ingest.feed import Feed
 from services.ingest.http import ops
 from services.ingest.http.body import Submissions
+from services.ingest.http.deliveries import DeliveryRoutes
 from services.ingest.http.docs import Docs
 from services.ingest.http.guard import Guard
 from services.ingest.http.jobs import JobRoutes
@@ -22,6 +30,7 @@ from services.ingest.http.server import application, serve
 from services.ingest.http.socket import SocketRoutes
 from services.ingest.http.streams import StreamRoutes
 from services.ingest.http.transcribe import Transcribe
+from services.ingest.http.webhooks import WebhookRoutes
 from services.ingest.jobs import Jobs
 from services.ingest.limits import Bodies, RateLimits
 from services.ingest.queue import Queue
@@ -48,9 +57,11 @@ async def app(settings: Settings, life: Life) -> AsyncIterator[None]:
         health.add("bus", bus.ping)
         health.add("store", blobs.ping)
         records, stopping = Records(bus, blobs), asyncio.Event()
+        policy = Policy(http=settings.callback_http, hosts=settings.callback_hosts)
         async with (
             authenticator(bus) as auth,
             relay(bus, records, stopping) as events,
+            poster(policy, timeout=settings.callback_timeout) as calls,
             Tasks(life.died) as tasks,
         ):
             eraser = Eraser(blobs, records)
@@ -63,7 +74,13 @@ async def app(settings: Settings, life: Life) -> AsyncIterator[None]:
             auth.listen(streams.revoked)
             known = Claims(bus, records, abandoned_after=settings.claim_abandoned_after)
             admission = Admission(bus, blobs, records, known, max_upload=settings.max_upload)
-            submissions = Submissions(admission, bodies, engines, settings)
+            submissions = Submissions(admission, bodies, engines, policy, settings)
+            deliveries = Deliveries(bus, blobs)
+            deliverer = Deliverer(
+                *(bus, jobs, deliveries, calls, Receivers(), Schedule(settings.callback_retries), tasks, metrics),
+                base=settings.public_url.rstrip("/"),
+                lease=settings.callback_lease,
+            )
             docs = Docs(
                 [
                     *Transcribe(submissions, jobs, events, settings.transcribe_wait).routes(),
@@ -71,13 +88,17 @@ async def app(settings: Settings, life: Life) -> AsyncIterator[None]:
                     *OpenAIRoutes(submissions, jobs, events, stopping, settings).routes(),
                     *StreamRoutes(tickets, streams, feed, settings).routes(),
                     *SocketRoutes(streams, feed, limits, settings).routes(),
+                    *DeliveryRoutes(jobs, deliveries, deliverer).routes(),
                     *ModelRoutes(engines, settings).routes(),
                     *KeyRoutes(bus, auth, bodies, settings).routes(),
+                    *WebhookRoutes(bus, auth, bodies, policy, deliveries).routes(),
                     *ops.routes(health, metrics),
                 ]
             )
             sweep = Sweep(bus, blobs, records, after=settings.sweep_after, uploads_after=settings.sweep_uploads_after)
             pace = Pace(every=settings.reconcile_every, stalled_after=settings.stalled_after)
+            tasks.start(collector(bus, records, deliveries, settings.callback_lease).run(), name="callbacks-collect")
+            tasks.start(deliverer.run(), name="callbacks")
             tasks.start(Reconciler(bus, blobs, records, eraser, sweep, pace).run(), name="reconcile")
             tasks.start(events.mind(), name="relay")
             tasks.start(streams.mind(), name="streams")

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from services.contracts import subjects
+from services.contracts.callbacks import Callback
 from services.contracts.errors import Code, Problem
 from services.contracts.jobs import Door, Frozen, Options, State
 from services.runtime.bus import Bus
@@ -18,6 +19,8 @@ from services.runtime.records import Records
 
 KEY_TTL = 24 * 3600.0
 """Seconds for which an `Idempotency-Key` stands for its request."""
+PUBLISHED_TTL = 7 * 86_400.0
+"""Seconds for which a publisher's own id stands for its submission on the bus."""
 CONTENT_TTL = 3600.0
 """Seconds for which equal bytes with equal options are the same request."""
 
@@ -41,15 +44,16 @@ class Token:
     by_content: bool
 
 
-def body_of(sha256: str, options: Options) -> str:
-    """What a request asks for: this recording with these options."""
-    return _hash(sha256, options.encode().decode())
+def body_of(sha256: str, options: Options, callback: Callback | None = None) -> str:
+    """What a request asks for: this recording with these options, and somebody told of the end."""
+    return _hash(sha256, options.encode().decode(), *((callback.encode().decode(),) if callback else ()))
 
 
 def token_of(tenant: str, door: Door, idempotency_key: str | None, body: str) -> Token:
     """By the caller's own key if there is one, else by what is asked for."""
     if idempotency_key is not None:
-        return Token(_hash(tenant, door, "key", idempotency_key), KEY_TTL, by_content=False)
+        ttl = PUBLISHED_TTL if door == Door.NATS else KEY_TTL
+        return Token(_hash(tenant, door, "key", idempotency_key), ttl, by_content=False)
     return Token(_hash(tenant, door, "content", body), CONTENT_TTL, by_content=True)
 
 

@@ -94,6 +94,19 @@ def options_of(
         raise invalid(error) from None
 
 
+def field_of(value: object) -> str:
+    """A JSON value as the field of a form would say it."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "true" if value else "false"
+        case list():
+            return ",".join(field_of(one) for one in value)
+        case _:
+            return str(value)
+
+
 def _refuse(names: Collection[str]) -> None:
     refused = sorted(name for name in names if name in REFUSED)
     if refused:

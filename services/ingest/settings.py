@@ -1,6 +1,8 @@
 """What an operator may set of ingest, beside what every process has."""
 
-from pydantic import Field, field_validator
+from typing import Literal
+
+from pydantic import Field, SecretStr, field_validator
 
 from services.contracts.languages import language_code
 from services.runtime.settings import Settings as Common
@@ -42,6 +44,31 @@ class Settings(Common):
         1 << 20, gt=0, description="bytes of events that wait for one slow reader, before it is told to watch again"
     )
     stream_watches: int = Field(1000, gt=0, description="watches on one socket")
+    public_url: str = Field("", description="address at which clients reach the service, for the URLs in callbacks")
+    callback_http: bool = Field(False, description="whether callbacks may go to http:// addresses (port 80)")
+    callback_hosts: tuple[str, ...] = Field(
+        (), description="exact `host:port` of receivers that may have inner addresses and other ports, as a JSON list"
+    )
+    callback_timeout: float = Field(15, gt=0, le=60, description="seconds that a receiver has to answer")
+    callback_retries: tuple[float, ...] = Field(
+        (5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400),
+        description="seconds before each further call of a receiver that did not take one, as a JSON list",
+    )
+    drop_every: float = Field(60, gt=0, description="seconds between two looks into the bucket `drop`")
+    drop_originals: Literal["keep", "delete", "move"] = Field(
+        "keep",
+        description="what becomes of a dropped object whose transcript is there: keep, delete, move (to `done/`)",
+    )
+    drop_secret: SecretStr = Field(
+        SecretStr(""),
+        description="makes the ids of dropped objects' jobs; with another one every object becomes a new job",
+    )
+    store_events_token: SecretStr = Field(
+        SecretStr(""), description="what the object store shows at POST /events/store; unset = nobody is heard there"
+    )
+    callback_lease: float = Field(
+        20, gt=0, description="seconds after which another ingest takes over the callbacks of one that died"
+    )
     stalled_after: float = Field(
         60, gt=0, description="seconds a job may stand still before what is missing is published"
     )

@@ -57,6 +57,8 @@ def job_view(record: Record, place: Place | None = None) -> JobView:
     """The view of a record, with its place in the queue where it has one."""
     path = f"/jobs/{record.job}"
     links = {"self": path, "audio": f"{path}/audio"}
+    if record.callback:
+        links["deliveries"] = f"{path}/deliveries"
     if record.state == State.COMPLETED:
         links["result"] = f"{path}/result"
     return JobView(

@@ -5,16 +5,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from services.contracts import subjects
-from services.contracts.auth import Admit, CreateKey, KeyRef, Reserve, Revoked, UsageRequest, Verify
+from services.contracts.auth import Admit, CreateKey, KeyRef, Reserve, Revoked, SetCallback, UsageRequest, Verify
 from services.contracts.jobs import Frozen
 from services.keys.ledger import Ledger
 from services.keys.operator import Operator
 from services.keys.service import KeyService
 from services.keys.settings import KeysSettings
-from services.keys.settle import Settler
+from services.keys.settle import settler
 from services.keys.store import open_store
 from services.keys.tokens import Peppers
 from services.keys.verify import Verifier
+from services.keys.webhooks import Webhooks
 from services.runtime.bus import Handler, connect_bus
 from services.runtime.health import Health, ops_server
 from services.runtime.lifecycle import Life, Tasks
@@ -47,6 +48,7 @@ async def app(settings: KeysSettings, life: Life) -> AsyncIterator[None]:
         keys = KeyService(store, peppers, settings, announce, issued)
         verifier = Verifier(store, peppers, settings.starter_quota, verdicts)
         ledger = Ledger(store, settings.starter_quota)
+        webhooks = Webhooks(store, peppers, settings)
 
         def timed(operation: str, handler: Handler) -> Handler:
             clock = latency.labels(operation)
@@ -66,6 +68,9 @@ async def app(settings: KeysSettings, life: Life) -> AsyncIterator[None]:
             subjects.KEYS_LIST: (KeyRef, timed("list", keys.list_keys)),
             subjects.KEYS_ROTATE: (KeyRef, timed("rotate", keys.rotate)),
             subjects.KEYS_REVOKE: (KeyRef, timed("revoke", keys.revoke)),
+            subjects.KEYS_CALLBACK: (SetCallback, timed("callback", webhooks.set_callback)),
+            subjects.KEYS_SIGN_ANEW: (KeyRef, timed("sign-anew", webhooks.rotate)),
+            subjects.KEYS_SIGNING: (KeyRef, timed("signing", webhooks.secrets)),
             subjects.KEYS_USAGE: (UsageRequest, timed("usage", ledger.usage)),
             subjects.KEYS_ADMIT: (Admit, timed("admit", ledger.admit)),
             subjects.KEYS_RESERVE: (Reserve, timed("reserve", ledger.reserve)),
@@ -75,7 +80,7 @@ async def app(settings: KeysSettings, life: Life) -> AsyncIterator[None]:
         try:
             async with Tasks(life.died) as tasks, bus.serve(subjects.KEYS_SERVICE, handlers):
                 tasks.start(verifier.run(), name="last-used")
-                tasks.start(Settler(bus, ledger).run(), name="settle")
+                tasks.start(settler(bus, ledger).run(), name="settle")
                 async with ops_server(settings.ops_port, health, metrics):
                     yield
         finally:

@@ -15,6 +15,7 @@ from services.keys.signup import SignUp
 from services.keys.store import Store
 from services.keys.tables import Key, Tenant, split_scopes
 from services.keys.tokens import Peppers, valid_label
+from services.keys.webhooks import follow
 
 LISTED_AFTER_END = 30 * DAY
 """Seconds that a key which has ended stays in its owner's list."""
@@ -83,6 +84,7 @@ class KeyService:
             made = self._mint.key(
                 session, tenant, scopes, lifetime, "rotate", label=old.label, detail=f"follows {old.id}"
             )
+            await follow(session, old, made.key_id)
             old.deprecated = old.deprecated or now
             old.expires = min(old.expires or now + overlap, now + overlap)
         self._issued.labels("rotate").inc()

@@ -40,7 +40,9 @@ class KeysSettings(Settings):
     key_lifetime_max: float = Field(5 * 365 * DAY, gt=0, description="seconds until expiry that may be asked for")
     keys_per_tenant: int = Field(5, ge=1, description="keys of a tenant at once; as many again may be in rotation")
     keys_made_per_hour: int = Field(30, ge=1, description="further keys that a tenant may make or rotate per hour")
-    rotation_overlap: float = Field(DAY, ge=0, description="seconds that the old key works after a rotation")
+    rotation_overlap: float = Field(
+        DAY, ge=0, description="seconds that the old key, or webhook secret, works after a rotation"
+    )
     rotation_overlap_max: float = Field(7 * DAY, ge=0, description="seconds of overlap that may be asked for")
     quota_seconds: float = Field(DAY, ge=0, description="starter quota: seconds of audio per day (UTC)")
     quota_jobs: int = Field(100, ge=0, description="starter quota: unfinished jobs")

@@ -62,6 +62,8 @@ class Key(Base):
     deprecated: Mapped[float | None] = mapped_column(Double)
     """When it was rotated: it works until it expires, and the answers say so."""
     last_used: Mapped[float | None] = mapped_column(Double)
+    callback_url: Mapped[str | None] = mapped_column(String(2048))
+    """Where its jobs call back that name no other address."""
 
     def live(self, now: float) -> bool:
         """Whether it still opens anything."""
@@ -78,7 +80,21 @@ class Key(Base):
             expires=self.expires,
             revoked=self.revoked,
             deprecated=self.deprecated is not None,
+            callback_url=self.callback_url,
         )
+
+
+class WebhookSecret(Base):
+    """The name of a secret that signs a key's callbacks. The secret follows from it under its pepper."""
+
+    __tablename__ = "webhook_secrets"
+
+    key_id: Mapped[str] = mapped_column(ForeignKey("keys.id"), primary_key=True)
+    name: Mapped[str] = mapped_column(String(32), primary_key=True)
+    pepper: Mapped[str] = mapped_column(String(8))
+    made: Mapped[float] = mapped_column(Double)
+    until: Mapped[float | None] = mapped_column(Double)
+    """When it signs no more; None for the newest."""
 
 
 class Entry(Base):

@@ -26,6 +26,10 @@ class Pepper:
         """HMAC-SHA-256, hexadecimal. 190-bit secrets need no slow hash, which would be a way to burn our CPU."""
         return hmac.new(self.secret, text.encode(), hashlib.sha256).hexdigest()
 
+    def webhook_secret(self, name: str) -> bytes:
+        """The secret of this name: 32 bytes. The prefix keeps it apart from every digest."""
+        return hmac.new(self.secret, f"webhook:{name}".encode(), hashlib.sha256).digest()
+
 
 class Peppers:
     """The current pepper, under which digests are made, and the one before it, under which they are still found."""
@@ -38,6 +42,10 @@ class Peppers:
     def versions(self) -> tuple[str, ...]:
         """Names of the peppers under which a stored digest can be found."""
         return tuple(pepper.version for pepper in self._known)
+
+    def find(self, version: str) -> Pepper | None:
+        """The pepper of this version, if it is known."""
+        return next((pepper for pepper in self._known if pepper.version == version), None)
 
     def digests(self, text: str) -> list[str]:
         """What `text` may be stored as, current pepper first."""

@@ -40,7 +40,7 @@ class Verifier:
         self._query = (
             select(
                 *(Key.id, Key.tenant, Key.scopes, Key.expires, Key.revoked, Key.deprecated, Key.pepper),
-                *(Tenant.username, Tenant.quota_streams),
+                *(Tenant.username, Tenant.quota_streams, Key.callback_url),
             )
             .join(Tenant, Tenant.id == Key.tenant)
             .where(Key.digest.in_(bindparam("digests", expanding=True)))
@@ -70,6 +70,7 @@ class Verifier:
             streams=self._streams if row.quota_streams is None else row.quota_streams,
             expires=row.expires,
             deprecated=row.deprecated is not None,
+            callback_url=row.callback_url,
         )
 
     def _refusal(self, verdict: str, detail: str | None = None) -> Problem:

@@ -26,6 +26,7 @@ T = TypeVar("T")
 
 EPOCH = datetime.fromtimestamp(0, UTC)
 BINARY = {"Content-Type": "application/octet-stream"}
+USER = "x-amz-meta-"
 NOT_THERE = frozenset(("NoSuchKey", "NoSuchBucket", "NoSuchUpload", "ResourceNotFound"))
 
 
@@ -78,6 +79,10 @@ class Blobs:
             raise Unavailable("store") from error
         except (MinioException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             raise Unavailable("store") from error
+
+    def bucket(self, name: str) -> "Blobs":
+        """Another bucket of the same store, by the same client and threads."""
+        return Blobs(self._client, name, self._pool, self._barrier, self._fail)
 
     async def get(self, key: str) -> bytes | None:
         """A whole, small object; None when there is none."""
@@ -163,6 +168,22 @@ class Blobs:
                     return None
                 raise
             return _stat(found)
+
+        return await self._call(work)
+
+    async def metadata(self, key: str) -> dict[str, str] | None:
+        """What whoever put an object wrote beside it, names in lower case; None when there is no object."""
+
+        def work() -> dict[str, str] | None:
+            try:
+                found = self._client.stat_object(self._bucket, key).metadata or {}
+            except S3Error as error:
+                if error.code in NOT_THERE:
+                    return None
+                raise
+            # The case of the names is the store's whim.
+            named = ((name.lower(), value) for name, value in found.items())
+            return {name.removeprefix(USER): value for name, value in named if name.startswith(USER)}
 
         return await self._call(work)
 

@@ -1,4 +1,4 @@
-"""Pulls units of work from JOBS or PARTS, one at a time and in fair order."""
+"""Pulls units of work from JOBS, PARTS or CALLBACKS, one at a time and in fair order."""
 
 import asyncio
 import contextlib
@@ -48,11 +48,15 @@ class Puller:
     """One stream's queues as this process sees them.
 
     `cost` gives a unit's seconds of audio from its payload; `ack_wait` are the seconds without a sign of progress
-    after which a unit is given to another engine.
+    after which a unit is given to another engine. `most` is how many units of one queue may be in hand or put off
+    (-1: any number; who puts units off for hours must not hold up those behind them).
     """
 
-    def __init__(self, bus: Bus, stream: str, cost: Callable[[bytes], float], ack_wait: float = 30.0) -> None:
+    def __init__(
+        self, bus: Bus, stream: str, cost: Callable[[bytes], float], ack_wait: float = 30.0, most: int = 64
+    ) -> None:
         self.ack_wait = ack_wait
+        self._most = most
         self._bus = bus
         self.stream = stream
         self._cost = cost
@@ -97,8 +101,7 @@ class Puller:
 
     async def refresh(self) -> None:
         """One full listing."""
-        pattern = subjects.ALL_JOBS if self.stream == subjects.JOBS else subjects.ALL_PARTS
-        for subject in await self._bus.counts(self.stream, pattern):
+        for subject in await self._bus.counts(self.stream, subjects.filter_of(self.stream, "*", "*")):
             _, lane, tenant, *_ = subject.split(".")
             self.turns.add(Lane(lane), tenant)
         self.bell.set()
@@ -162,7 +165,7 @@ class Puller:
             ack_policy=js_api.AckPolicy.EXPLICIT,
             ack_wait=self.ack_wait,
             max_deliver=-1,
-            max_ack_pending=64,
+            max_ack_pending=self._most,
             inactive_threshold=86_400,
         )
         try:

@@ -38,6 +38,8 @@ def fresh(manifest: Manifest) -> Record:
         size=manifest.size,
         language=manifest.options.language,
         timings=Timings(accepted=manifest.created),
+        external_id=manifest.external_id,
+        callback=manifest.callback_url is not None,
     )
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from services.contracts import subjects
+from services.contracts.submit import LARGEST
 
 _DAY = 86_400 * 1_000_000_000
 
@@ -13,9 +14,23 @@ def stream_configs(replicas: int = 1) -> list[dict[str, Any]]:
     return [
         base | _work(subjects.JOBS, subjects.ALL_JOBS),
         base | _work(subjects.PARTS, subjects.ALL_PARTS),
+        base | _work(subjects.CALLBACKS, subjects.ALL_CALLBACKS),
+        base
+        | _work(subjects.SUBMIT, subjects.ALL_SUBMITS)
+        # Here a subject is a tenant and not a unit: who is this far ahead is told so by the ack.
+        | {"max_msgs_per_subject": 10_000, "max_msg_size": LARGEST, "max_bytes": 8 << 30},
+        base
+        | {
+            "name": subjects.REJECTED,
+            "subjects": [subjects.ALL_REJECTED],
+            "retention": "limits",
+            "max_age": 30 * _DAY,
+            "max_msgs_per_subject": 100_000,
+        },
         # A record whose job has ended is written with a time to live; its event stays as long as RESULTS keeps it.
         base | _bucket(subjects.RECORDS) | {"allow_msg_ttl": True},
         base | _bucket(subjects.CLAIMS) | {"allow_msg_ttl": True},
+        base | _bucket(subjects.DELIVERIES) | {"allow_msg_ttl": True},
         base | _bucket(subjects.ENGINES) | {"max_age": 15 * 1_000_000_000, "storage": "memory"},
         base
         | {

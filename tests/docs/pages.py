@@ -9,7 +9,9 @@ from pydantic_core import PydanticUndefined
 
 from services.contracts.errors import ERRORS
 from services.contracts.jobs import Options
+from services.ingest.callbacks.policy import Policy
 from services.ingest.http import ops
+from services.ingest.http.deliveries import DeliveryRoutes
 from services.ingest.http.docs import Docs
 from services.ingest.http.jobs import JobRoutes
 from services.ingest.http.keys import KeyRoutes
@@ -21,6 +23,7 @@ from services.ingest.http.route import Route
 from services.ingest.http.socket import SocketRoutes
 from services.ingest.http.streams import StreamRoutes
 from services.ingest.http.transcribe import Transcribe
+from services.ingest.http.webhooks import WebhookRoutes
 from services.ingest.limits import Bodies
 from services.ingest.options import ALIASES, REFUSED
 from services.ingest.problems import PROBLEM
@@ -54,8 +57,10 @@ def route_table() -> list[Route]:
             *OpenAIRoutes(none, none, none, none, settings).routes(),
             *StreamRoutes(none, none, none, settings).routes(),
             *SocketRoutes(none, none, none, settings).routes(),
+            *DeliveryRoutes(none, none, none).routes(),
             *ModelRoutes(none, settings).routes(),
             *KeyRoutes(none, none, Bodies(settings), settings).routes(),
+            *WebhookRoutes(none, none, Bodies(settings), Policy(), none).routes(),
             *ops.routes(Health(), Metrics()),
         ]
     ).all_routes()

@@ -8,14 +8,15 @@ from typing import Any
 from aiohttp import web
 
 from services.contracts.errors import Code, Problem
-from services.contracts.jobs import Door, Lane, Options
-from services.ingest.admission import Admission, Admitted, AskOptions
+from services.contracts.jobs import Door, Lane
+from services.ingest.admission import Admission, Admitted, Ask, Asked
+from services.ingest.callbacks.policy import Policy
 from services.ingest.engines import Engines
 from services.ingest.http.multipart import Multipart, Part
 from services.ingest.http.names import clean_name
 from services.ingest.http.route import claims
 from services.ingest.limits import Bodies
-from services.ingest.options import check, options_of
+from services.ingest.options import check, field_of, options_of
 from services.ingest.settings import Settings
 from services.ingest.uploads import too_large
 
@@ -35,8 +36,11 @@ SHA256 = "x-content-sha256"
 class Submissions:
     """Reads submissions in constant memory and hands them to admission."""
 
-    def __init__(self, admission: Admission, bodies: Bodies, engines: Engines, settings: Settings) -> None:
+    def __init__(
+        self, admission: Admission, bodies: Bodies, engines: Engines, callbacks: Policy, settings: Settings
+    ) -> None:
         self._admission = admission
+        self._callbacks = callbacks
         self._bodies = bodies
         self._engines = engines
         self._settings = settings
@@ -62,7 +66,7 @@ class Submissions:
         fields = [(name, value) for name, value in request.query.items() if name not in CONTROLS]
         if request.headers.get("Content-Encoding", "identity") != "identity":
             raise Problem(Code.ENCODED)
-        check(read(fields), await self._engines.models())
+        await self._check(read(fields))
         return fields
 
     async def _recording(self, request: web.Request, query: Mapping[str, str]) -> Admitted:
@@ -80,9 +84,9 @@ class Submissions:
         file = await _fields_until_file(form, fields)
         if file is None:
             raise Problem(Code.NO_FILE)
-        check(read(fields), await self._engines.models())
+        await self._check(read(fields))
 
-        async def options() -> Options:
+        async def options() -> Asked:
             # Called when the file has been read: fields may come after it.
             if await _fields_until_file(form, fields) is not None:
                 raise Problem(Code.MALFORMED, "There is more than one file.")
@@ -95,7 +99,9 @@ class Submissions:
         source = document.pop("source", None)
         if not isinstance(source, str):
             raise Problem(Code.MALFORMED, "`source` must be the id of a job whose recording is to be done again.")
-        options = await self._options(once([*query, *((name, _text(value)) for name, value in document.items())]))
+        options = await self._options(
+            once([*query, *((name, field_of(value)) for name, value in document.items())])
+        )
         return await self._admission.again(
             claims(request), source, options=options, idempotency_key=request.headers.get("Idempotency-Key")
         )
@@ -105,7 +111,7 @@ class Submissions:
         request: web.Request,
         chunks: AsyncIterator[bytes],
         length: int | None,
-        options: Options | AskOptions,
+        options: Asked | Ask,
         name: str | None,
     ) -> Admitted:
         return await self._admission.receive(
@@ -121,9 +127,15 @@ class Submissions:
             idempotency_key=request.headers.get("Idempotency-Key"),
         )
 
-    async def _options(self, fields: Mapping[str, str]) -> Options:
+    async def _check(self, fields: Mapping[str, str]) -> None:
+        others, _ = self._callbacks.wish(fields)
+        check(others, await self._engines.models())
+
+    async def _options(self, fields: Mapping[str, str]) -> Asked:
+        others, callback = self._callbacks.wish(fields)
         models = await self._engines.models()
-        return options_of(fields, models, self._settings.default_model, self._settings.default_language)
+        options = options_of(others, models, self._settings.default_model, self._settings.default_language)
+        return Asked(options, callback)
 
 
 async def json_body(request: web.Request, bodies: Bodies) -> dict[str, Any]:
@@ -163,16 +175,3 @@ def once(items: Iterable[tuple[str, str]]) -> dict[str, str]:
         if fields.setdefault(name, value) != value:
             raise Problem(Code.OPTION_VALUE, "An option is given twice, with different values.")
     return fields
-
-
-def _text(value: object) -> str:
-    """A JSON value as the field of a form would say it."""
-    match value:
-        case None:
-            return ""
-        case bool():
-            return "true" if value else "false"
-        case list():
-            return ",".join(_text(one) for one in value)
-        case _:
-            return str(value)

@@ -1,5 +1,7 @@
 """Parameters, bodies and errors that several routes have in common, as the reference shows them."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from services.contracts.errors import Code
@@ -15,10 +17,13 @@ SUBMIT_PARAMS = (
     Param("Idempotency-Key", "a word of yours: a repeat within 24 h is the same job", "header"),
     Param("x-content-sha256", "SHA-256 of the recording, hexadecimal, to be checked", "header"),
     Param("name", "the recording's file name, where the body is the recording itself"),
+    Param("callback_url", "an https address that is told of the job's end; in the query, the form or the JSON"),
+    Param("callback_include", "`transcript`: the text too, if it is small"),
 )
 SUBMIT_ERRORS = (
     *(Code.TOO_LARGE, Code.LENGTH_REQUIRED, Code.LENGTH_MISMATCH, Code.CHECKSUM, Code.UPLOAD_SLOW, Code.ENCODED),
     *(Code.MALFORMED, Code.NO_FILE, Code.EMPTY, Code.OPTION_UNKNOWN, Code.OPTION_VALUE, Code.OPTION_REFUSED),
+    Code.CALLBACK_URL,
     *(Code.MODEL_UNKNOWN, Code.MODEL_AWAY, Code.LANGUAGE, Code.LANGUAGE_MODEL, Code.IDEMPOTENCY, Code.JOB_NOT_FOUND),
     *(Code.QUOTA, Code.TOO_MANY_JOBS, Code.STORE_FULL),
 )
@@ -29,11 +34,18 @@ FAILURES = (
 """What a job may fail with, which POST /transcribe answers."""
 
 
-class Again(Options):
+class Submission(Options):
+    """The fields of a form beside its file: the options, and who is told of the end."""
+
+    model: str = Field(default="", max_length=200)
+    callback_url: str | None = Field(default=None, description="told of the job's end; see the page on callbacks")
+    callback_include: Literal["transcript"] | None = Field(default=None, description="the text too, if it is small")
+
+
+class Again(Submission):
     """Do the recording of a job again, with other options."""
 
     source: str = Field(description="id of the job")
-    model: str = Field(default="", description="as in a form")
 
 
-SUBMISSION = Body(form=Options, json=Again, recording=True)
+SUBMISSION = Body(form=Submission, json=Again, recording=True)

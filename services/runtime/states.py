@@ -1,0 +1,89 @@
+"""Every state event of every job, one at a time, by a durable consumer that misses none."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from pydantic import ValidationError
+
+from services.contracts import subjects
+from services.contracts.events import Record
+from services.runtime.bus import Bus
+from services.runtime.jsapi import AWAY, Unavailable
+from services.runtime.logs import get_logger
+
+AGAIN = 5.0
+"""Seconds after which an event comes again whose work needed something that was away."""
+IDLE = 3.0
+"""Seconds without an event after which the consumer is looked for: the stream may have been made anew."""
+
+
+class StateEvents:
+    """Hands each event to `handle`, in order; processes with the same `durable` share the events among them.
+
+    `handle` must be idempotent by job, since an event may come again, and may raise `Unavailable`. An event in the
+    hands of a process that died comes to another after `ack_wait` seconds.
+    """
+
+    def __init__(
+        self, bus: Bus, durable: str, handle: Callable[[Record], Awaitable[None]], ack_wait: float = 30.0
+    ) -> None:
+        self._ack_wait = ack_wait
+        self._bus = bus
+        self._durable = durable
+        self._handle = handle
+        self._log = get_logger()
+
+    async def run(self) -> None:
+        """For ever; a bus that is away, or that lost its streams, is waited for."""
+        while True:
+            try:
+                await self._consume()
+            except AWAY as error:
+                self._log.warning("state events not there", consumer=self._durable, error=type(error).__name__)
+                await asyncio.sleep(1)
+
+    async def _consume(self) -> None:
+        pull = await self._bus.js.pull_subscribe(
+            subjects.ALL_STATES,
+            durable=self._durable,
+            stream=subjects.RESULTS,
+            config=ConsumerConfig(
+                ack_policy=AckPolicy.EXPLICIT,
+                deliver_policy=DeliverPolicy.ALL,
+                ack_wait=self._ack_wait,
+                max_deliver=-1,
+                max_ack_pending=64,
+            ),
+        )
+        try:
+            while True:
+                await self._next(pull)
+        finally:
+            await pull.unsubscribe()
+
+    async def _next(self, pull: JetStreamContext.PullSubscription) -> None:
+        try:
+            [message] = await pull.fetch(1, timeout=IDLE)
+        except TimeoutError:
+            await pull.consumer_info()
+            return
+        try:
+            await self._take(message)
+        except Unavailable as away:
+            self._log.warning("a state event waits", consumer=self._durable, reason=str(away))
+            await message.nak(delay=AGAIN)
+            return
+        await message.ack()
+
+    async def _take(self, message: Msg) -> None:
+        if not message.data:
+            return  # the record was removed, long after its end
+        try:
+            record = Record.model_validate_json(message.data)
+        except ValidationError:
+            self._log.error("a state event cannot be read", subject=message.subject)
+            return
+        await self._handle(record)

@@ -1,0 +1,94 @@
+"""A receiver of callbacks: a real HTTP server that answers as a test tells it, and keeps what it was sent."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+Handler = Callable[[web.Request], Awaitable[web.Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call, whole."""
+
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+    at: float
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass
+class Receiver:
+    """`answers`: for each path the answers to come, the last of them for ever; 204 for a path without any."""
+
+    port: int = 0
+    calls: list[Call] = field(default_factory=list)
+    answers: dict[str, list[Handler]] = field(default_factory=dict)
+    changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    def url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self.port}{path}"
+
+    def at(self, path: str) -> list[Call]:
+        """The calls of one path, oldest first."""
+        return [call for call in self.calls if call.path == path]
+
+    async def called(self, path: str, times: int = 1, patience: float = 30) -> list[Call]:
+        """The calls of one path, once there are so many."""
+        async with asyncio.timeout(patience), self.changed:
+            await self.changed.wait_for(lambda: len(self.at(path)) >= times)
+        return self.at(path)
+
+    async def take(self, request: web.Request) -> web.Response:
+        body = await request.read()
+        self.calls.append(Call(request.path, dict(request.headers), body, time.time()))
+        async with self.changed:
+            self.changed.notify_all()
+        answers = self.answers.get(request.path) or [status(204)]
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        return await answer(request)
+
+
+def status(code: int, text: str = "", **headers: str) -> Handler:
+    """An answer at once."""
+
+    async def answer(_: web.Request) -> web.Response:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return web.Response(status=code, text=text, headers=named)
+
+    return answer
+
+
+def silence(until: asyncio.Event) -> Handler:
+    """No answer before the test says so."""
+
+    async def answer(_: web.Request) -> web.Response:
+        await until.wait()
+        return web.Response(status=204)
+
+    return answer
+
+
+@asynccontextmanager
+async def receiving() -> AsyncIterator[Receiver]:
+    """A receiver that listens on a free port of the loopback."""
+    receiver = Receiver()
+    app = web.Application()
+    app.router.add_route("POST", "/{rest:.*}", receiver.take)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        receiver.port = runner.addresses[0][1]
+        yield receiver
+    finally:
+        await runner.cleanup()

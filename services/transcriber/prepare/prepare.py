@@ -6,7 +6,7 @@ in hand is not queued again, and the seal is one compare-and-set.
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from itertools import count
 
 from services.contracts import auth, objects, subjects
@@ -24,6 +24,10 @@ from services.transcriber.prepare.cut import Cut, Cutter
 from services.transcriber.prepare.media import DecoderDied, MediaError, MediaInfo
 from services.transcriber.prepare.sandbox import Sandbox
 from services.transcriber.prepare.scratch import Scratch
+
+
+SHORT = 4 << 20
+"""Bytes up to which a source is fetched in one call instead of in pieces."""
 
 
 class Diverged(Exception):  # noqa: N818 - what happened, not a fault
@@ -171,7 +175,6 @@ class Preparer:
         tenant, job = record.tenant, record.job
         known = {(part.start, part.end): part for part in sorted(bound.values(), key=lambda part: part.start)}
         cutter = self._cutter(manifest.options.vad, tuple((*span, part.overlap) for span, part in known.items()))
-        source = self._blobs.read(objects.source(tenant, job))
         free = (n for n in count() if n not in bound)
         numbers = set(bound)
 
@@ -182,19 +185,30 @@ class Preparer:
                 numbers.add(n)
                 await self._part(record, manifest, n, cut, part)
 
-        async with self._scratch.filled(source, manifest.size) as fd:
+        async with self._scratch.filled(self._source(manifest), manifest.size) as fd:
             decoding = self._sandbox.decode(fd)
             async with decoding:
                 async for block in decoding:
                     await publish(cutter.feed(block))
                 info: MediaInfo = decoding.info
-        await publish(cutter.close())
+                # Before the decoder's process is waited for: the engine can begin meanwhile.
+                await publish(cutter.close())
         if len(numbers) <= max(numbers, default=-1):
             raise Lost("Parts of the recording were lost and could not be cut again.")
         duration = info.decoded_samples / SAMPLE_RATE
         await self._reserve(record, duration)
         plan = Plan(parts=len(numbers), duration=duration, truncated=info.truncated, vad=manifest.options.vad)
         return plan.encode()
+
+    async def _source(self, manifest: Manifest) -> AsyncIterator[bytes]:
+        key = objects.source(manifest.tenant, manifest.job)
+        if manifest.size > SHORT:
+            async for chunk in self._blobs.read(key):
+                yield chunk
+        elif (data := await self._blobs.get(key)) is not None:
+            yield data
+        else:
+            raise Lost("The recording is not stored any more.")
 
     async def _part(self, record: Record, manifest: Manifest, n: int, cut: Cut, bound: Part | None) -> None:
         """Store a part, publish it, note it in the record. The samples go first: whoever reads the meta finds them."""

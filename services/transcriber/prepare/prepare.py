@@ -25,7 +25,6 @@ from services.transcriber.prepare.media import DecoderDied, MediaError, MediaInf
 from services.transcriber.prepare.sandbox import Sandbox
 from services.transcriber.prepare.scratch import Scratch
 
-
 SHORT = 4 << 20
 """Bytes up to which a source is fetched in one call instead of in pieces."""
 
@@ -172,7 +171,6 @@ class Preparer:
 
         A new cut takes the lowest number that is free, so that parts which a power cut took get theirs back.
         """
-        tenant, job = record.tenant, record.job
         known = {(part.start, part.end): part for part in sorted(bound.values(), key=lambda part: part.start)}
         cutter = self._cutter(manifest.options.vad, tuple((*span, part.overlap) for span, part in known.items()))
         free = (n for n in count() if n not in bound)

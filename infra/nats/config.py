@@ -17,17 +17,32 @@ def password_variable(user: str) -> str:
     The file refers to it, so that it can be shown around; nats-server would read a value that starts
     with a digit as a number, which is why `infra.stack.secrets` makes passwords of letters alone.
     """
-    return f"DESIFRE_NATS_PASSWORD_{user.upper()}"
+    return f"DESIFRE_NATS_PASSWORD_{user.upper().replace('-', '_')}"
+
+
+def passwords(known: Mapping[str, str]) -> str:
+    """The text of the file with the passwords of users that came after nats-server was started."""
+    return "".join(f"{password_variable(user)}: {json.dumps(password)}\n" for user, password in known.items())
 
 
 def render(
-    *, port: int, monitor_port: int, store_dir: Path, users: Mapping[str, Permissions], host: str = "127.0.0.1"
+    *,
+    port: int,
+    monitor_port: int,
+    store_dir: Path,
+    users: Mapping[str, Permissions],
+    passwords: str | None = None,
+    host: str = "127.0.0.1",
 ) -> str:
-    """The text of nats.conf: JetStream that syncs every write, and one user per service."""
+    """The text of nats.conf: JetStream that syncs every write, and one user per service.
+
+    `passwords`: a file, relative to this one, with the passwords that nats-server was not started with.
+    """
     lines = [
         f'listen: "{host}:{port}"',
         f'http: "127.0.0.1:{monitor_port}"',
         "server_name: desifre",
+        *([f"include {json.dumps(passwords)}"] if passwords else []),
         "# A part of a transcript is one message: an hour of words stays far under this.",
         "max_payload: 8MB",
         "jetstream {",

@@ -83,6 +83,18 @@ def environment(*, admin: tuple[str, str], jwt: Mapping[str, str]) -> dict[str, 
     }
 
 
+def events(url: str, token: str) -> dict[str, str]:
+    """What weed needs in its environment to tell of objects put into the bucket `drop`; it tells once, or never."""
+    hook = {
+        "ENABLED": "true",
+        "ENDPOINT": url,
+        "BEARER_TOKEN": token,
+        "EVENT_TYPES": "create update",  # weed takes a list in an environment variable apart at white space
+        "PATH_PREFIXES": "/buckets/drop",
+    }
+    return {f"WEED_NOTIFICATION_WEBHOOK_{name}": value for name, value in hook.items()}
+
+
 def leftovers(ports: Mapping[str, int], grpc_offset: int) -> list[Path]:
     """The sockets in /tmp that weed with these ports makes, and leaves behind when it is killed."""
     names = [f"{name}-{ports[name]}" for name in ("filer", "s3")]

@@ -27,6 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return asyncio.run(commands.status(home, as_json=options.json))
             case "logs":
                 return commands.logs(home, options.service, lines=options.lines, follow=options.follow)
+            case "nats-grant":
+                return commands.nats_grant(home, os.environ, options.tenant)
             case _:
                 command, environment = commands.inside(home, os.environ, options.service, options.arguments)
                 return subprocess.call(command, env=environment)
@@ -50,6 +52,8 @@ def _parser() -> argparse.ArgumentParser:
     logs.add_argument("service", nargs="?")
     logs.add_argument("-n", "--lines", type=int, default=50)
     logs.add_argument("-f", "--follow", action="store_true")
+    grant = actions.add_parser("nats-grant", help="let the services of a tenant submit jobs over the bus")
+    grant.add_argument("tenant")
     inside = actions.add_parser("exec", help="run services.SERVICE.MODULE with that service's environment")
     inside.add_argument("service", help="for example keys-admin: services.keys.admin as keys")
     inside.add_argument("arguments", nargs=argparse.REMAINDER)

@@ -10,12 +10,15 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from infra.nats import permissions
 from infra.stack import logs as log_files
 from infra.stack import probes, secrets, specs
 from infra.stack.errors import StackError
 from infra.stack.home import DEFAULT_MIN_FREE_BYTES, Home, HomeLock, read_json
 from infra.stack.process import State
 from infra.stack.stack import Stack
+from services.contracts.ids import is_tenant
+from services.contracts.subjects import inbox
 
 DEFAULT_HTTP_PORT = 3333
 DETACHED_START_TIMEOUT = 90.0
@@ -193,6 +196,26 @@ def inside(
     name = f"services.{kind}.{module}" if module else f"services.{kind}"
     passed = arguments[1:] if arguments and arguments[0] == "--" else arguments
     return [*specs.PYTHON, "-m", name, *passed], wiring.service_environment(kind, kind)
+
+
+def nats_grant(home: Home, environ: Mapping[str, str], tenant: str) -> int:
+    """Let a tenant's own services onto the bus, at once where it runs, and print their password this one time.
+
+    A tenant that was let on before gets a new password; the old one is worth nothing then. Raises StackError.
+    """
+    if not is_tenant(tenant):
+        raise StackError("A tenant is 16 small letters and digits; `desifre keys list` shows them.")
+    user, _ = permissions.publisher(tenant)
+    known = secrets.make_anew(home.secrets_file, f"nats.{user}")
+    wiring = specs.Wiring(home, known, home.known_ports(), DEFAULT_HTTP_PORT, environ)
+    wiring.write_bus_configuration()
+    state = read_json(home.state_file) if HomeLock(home).holder() is not None else {}
+    for process in state.get("processes", []):
+        if process["name"] == specs.NATS and process["pid"]:
+            os.kill(process["pid"], signal.SIGHUP)
+    login = {"url": wiring.nats_url, "user": user, "password": known[f"nats.{user}"], "inbox_prefix": inbox(user)}
+    print(json.dumps(login, indent=1))
+    return 0
 
 
 def _table(report: Mapping[str, Any]) -> str:

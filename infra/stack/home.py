@@ -43,6 +43,10 @@ class Home:
         return self.root / "secrets" / "s3-users.json"
 
     @property
+    def bus_passwords_file(self) -> Path:
+        return self.root / "secrets" / "nats-users.conf"
+
+    @property
     def ports_file(self) -> Path:
         return self.run / "ports.json"
 

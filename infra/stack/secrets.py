@@ -33,6 +33,13 @@ def load_or_make(path: Path, names: Iterable[str]) -> Mapping[str, str]:
     return known
 
 
+def make_anew(path: Path, name: str) -> Mapping[str, str]:
+    """The secrets of a home that was started before, with a new one of this name in place of any old one."""
+    known = {**load(path), name: _random()}
+    _write(path, json.dumps(known, indent=1))
+    return known
+
+
 def _random() -> str:
     # Letters only: nats-server reads a value from the environment that starts with a digit as a number.
     return "".join(secrets.choice(string.ascii_letters) for _ in range(SECRET_LENGTH))

@@ -1,5 +1,6 @@
 """What each process of a stack is started with: its program, its environment, its ports, its probe."""
 
+import os
 import shutil
 import sys
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from infra.stack.errors import StackError
 from infra.stack.home import Home
 from infra.stack.ports import GRPC_OFFSET, LOOPBACK
 from infra.stack.process import Spec
+from services.contracts import subjects
 
 NATS = "nats"
 STORE = "s3"
@@ -39,11 +41,15 @@ PORTS: Mapping[str, tuple[str, ...]] = {
 PAIRED_PORTS = tuple(name for name in weed.HTTP_PORTS if name != "s3")
 
 
+GRANTED = f"nats.{subjects.reader('')}"
+"""Beginning of the names of the secrets of tenants that were let onto the bus."""
+
+
 def secret_names() -> list[str]:
     """Every secret that a home needs."""
     names = [f"nats.{user}" for user in permissions.table()]
     names += [f"s3.{name}.{half}" for name in (*weed.GRANTS, permissions.ADMIN) for half in ("access", "secret")]
-    return [*names, *(f"s3.jwt.{name}" for name in weed.JWT_VARIABLES), "keys.pepper"]
+    return [*names, *(f"s3.jwt.{name}" for name in weed.JWT_VARIABLES), "keys.pepper", "ingest.drop", "s3.events"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +81,27 @@ class Wiring:
 
     def write_configuration(self) -> None:
         """Put down what nats-server and weed read at their start."""
+        self.write_bus_configuration()
+        self.home.store_users_file.touch(mode=0o600)
+        self.home.store_users_file.write_text(weed.users({name: self.store_keys(name) for name in weed.GRANTS}))
+
+    def write_bus_configuration(self) -> None:
+        """Put down what nats-server reads at its start, and when it is told to read it again."""
+        granted = [name.removeprefix(GRANTED) for name in self.secrets if name.startswith(GRANTED)]
+        publishers = dict(permissions.publisher(tenant) for tenant in granted)
+        file = self.home.bus_passwords_file
+        file.touch(mode=0o600)
+        file.write_text(nats_config.passwords({user: self.secrets[f"nats.{user}"] for user in publishers}))
         text = nats_config.render(
             port=self.ports["nats"],
             monitor_port=self.ports["nats_monitor"],
             store_dir=self.home.nats,
-            users=permissions.table(),
+            users={**permissions.table(), **publishers},
+            passwords=os.path.relpath(file, self._nats_conf.parent),
         )
-        self._nats_conf.write_text(text)
-        self.home.store_users_file.touch(mode=0o600)
-        self.home.store_users_file.write_text(weed.users({name: self.store_keys(name) for name in weed.GRANTS}))
+        draft = self._nats_conf.with_suffix(".draft")
+        draft.write_text(text)
+        draft.replace(self._nats_conf)
 
     def spec(self, kind: str, name: str) -> Spec:
         """How to run one process of this kind; further engines have names of their own."""
@@ -117,6 +135,7 @@ class Wiring:
         admin = self.store_keys(permissions.ADMIN)
         jwt = {name: self.secrets[f"s3.jwt.{name}"] for name in weed.JWT_VARIABLES}
         port = self.ports["s3"]
+        events = weed.events(f"http://{LOOPBACK}:{self.http_port}/events/store", self.secrets["s3.events"])
 
         def remove_leftovers() -> None:
             # Our ports, so ours: nobody else makes sockets of these names.
@@ -131,7 +150,7 @@ class Wiring:
                     data=self.home.store, users_file=self.home.store_users_file, ports=self.ports, sockets=sockets
                 ),
             ),
-            env={**self.environ, **weed.environment(admin=admin, jwt=jwt)},
+            env={**self.environ, **weed.environment(admin=admin, jwt=jwt), **events},
             ports={"s3": port},
             ready=probes.buckets_ok(port, *admin),
             ready_port=port,
@@ -175,6 +194,8 @@ class Wiring:
             }
         if kind == "ingest":
             wiring["DESIFRE_HTTP_PORT"] = str(self._port(name))
+            wiring["DESIFRE_DROP_SECRET"] = self.secrets["ingest.drop"]
+            wiring["DESIFRE_STORE_EVENTS_TOKEN"] = self.secrets["s3.events"]
         else:
             wiring["DESIFRE_OPS_PORT"] = str(self._port(name))
         if kind == "keys":

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from services.contracts import objects
 from services.ingest.admission import Admission
 from services.ingest.auth import authenticator
 from services.ingest.callbacks.collect import collector
@@ -14,6 +15,7 @@ from services.ingest.callbacks.post import poster
 from services.ingest.callbacks.receivers import Receivers
 from services.ingest.callbacks.schedule import Schedule
 from services.ingest.claims import Claims
+from services.ingest.drop import BucketDoor
 from services.ingest.engines import Engines
 from services.ingest.erase import Eraser
 from services.ingest.feed import Feed
@@ -28,6 +30,7 @@ from services.ingest.http.models import ModelRoutes
 from services.ingest.http.openai import OpenAIRoutes
 from services.ingest.http.server import application, serve
 from services.ingest.http.socket import SocketRoutes
+from services.ingest.http.store_events import StoreEvents
 from services.ingest.http.streams import StreamRoutes
 from services.ingest.http.transcribe import Transcribe
 from services.ingest.http.webhooks import WebhookRoutes
@@ -37,7 +40,9 @@ from services.ingest.queue import Queue
 from services.ingest.reconcile import Pace, Reconciler
 from services.ingest.relay import relay
 from services.ingest.settings import Settings
+from services.ingest.sidecars import Sidecars
 from services.ingest.streams import Streams
+from services.ingest.submit import BusDoor
 from services.ingest.sweep import Sweep
 from services.ingest.tickets import Tickets
 from services.runtime.blobs import open_blobs
@@ -81,6 +86,9 @@ async def app(settings: Settings, life: Life) -> AsyncIterator[None]:
                 base=settings.public_url.rstrip("/"),
                 lease=settings.callback_lease,
             )
+            drop = blobs.bucket(objects.DROP_BUCKET)
+            sidecars = Sidecars(blobs, drop, records, originals=settings.drop_originals)
+            bucket = BucketDoor(blobs, drop, records, admission, engines, policy, sidecars, settings)
             docs = Docs(
                 [
                     *Transcribe(submissions, jobs, events, settings.transcribe_wait).routes(),
@@ -92,6 +100,7 @@ async def app(settings: Settings, life: Life) -> AsyncIterator[None]:
                     *ModelRoutes(engines, settings).routes(),
                     *KeyRoutes(bus, auth, bodies, settings).routes(),
                     *WebhookRoutes(bus, auth, bodies, policy, deliveries).routes(),
+                    *StoreEvents(bucket.wake, bodies, settings).routes(),
                     *ops.routes(health, metrics),
                 ]
             )
@@ -99,6 +108,9 @@ async def app(settings: Settings, life: Life) -> AsyncIterator[None]:
             pace = Pace(every=settings.reconcile_every, stalled_after=settings.stalled_after)
             tasks.start(collector(bus, records, deliveries, settings.callback_lease).run(), name="callbacks-collect")
             tasks.start(deliverer.run(), name="callbacks")
+            tasks.start(sidecars.consumer(bus).run(), name="sidecars")
+            tasks.start(bucket.run(), name="drop")
+            tasks.start(BusDoor(bus, admission, engines, drop, settings).run(), name="submit")
             tasks.start(Reconciler(bus, blobs, records, eraser, sweep, pace).run(), name="reconcile")
             tasks.start(events.mind(), name="relay")
             tasks.start(streams.mind(), name="streams")

@@ -12,7 +12,8 @@ class Crowd:
     """Drains the queues that `waiting` names, every `every` seconds and whenever `bell` is set.
 
     `drain(name, places)` works one queue off; it takes a place for each piece of work. There are `at_once` of them,
-    given out in the order of asking: who takes few at a time is fair to the others, however much is waiting.
+    given out in the order of asking: who takes few at a time is fair to the others, however much is waiting. However
+    often the bell is rung, there are `pause` seconds between two looks.
     """
 
     def __init__(
@@ -22,12 +23,14 @@ class Crowd:
         *,
         every: float,
         at_once: int,
+        pause: float = 0.0,
     ) -> None:
         self.bell = asyncio.Event()
         self._waiting = waiting
         self._drain = drain
         self._every = every
         self._at_once = at_once
+        self._pause = pause
 
     async def run(self) -> None:
         """For ever. What is away is waited for; an error of `drain` ends it."""
@@ -55,5 +58,6 @@ class Crowd:
                     if name not in busy:
                         busy.add(name)
                         group.create_task(work(name), name=f"drain-{name}")
+                await asyncio.sleep(self._pause)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self.bell.wait(), self._every)

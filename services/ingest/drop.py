@@ -8,14 +8,16 @@ import asyncio
 import hashlib
 import hmac
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
+from time import monotonic
 
 from services.contracts import objects
 from services.contracts.auth import Claims, Scope
 from services.contracts.errors import Code, Problem
 from services.contracts.ids import is_tenant, job_id_from
 from services.contracts.jobs import Door, Lane, Options
-from services.ingest.admission import Admission, Origin
+from services.ingest.admission import Admission, Asked, Origin
+from services.ingest.callbacks.policy import FIELDS, Policy
 from services.ingest.crowd import Crowd
 from services.ingest.engines import Engines
 from services.ingest.http.names import clean_name
@@ -32,9 +34,13 @@ AT_ONCE = 4
 LONGEST_KEY = 1000
 """Bytes; S3 allows 1024, and the names of what is written for an object are longer than its own."""
 LARGEST_ORDER = 64 << 10
+REST = 0.001
+"""Seconds per object in a folder for which no event brings another look: ten times as long as listing them takes."""
+TICK = 2.0
+"""Seconds after which a look is made up for that an event asked for too early."""
 PAUSE = 1.0
 """Seconds between two tries while a tenant has as many unfinished jobs as it may."""
-_OPTIONS = frozenset(Options.model_fields) | ALIASES.keys()
+_OPTIONS = frozenset((*Options.model_fields, *ALIASES, *FIELDS))
 
 
 class Changed(Exception):  # noqa: N818 - a state, not a fault
@@ -55,6 +61,7 @@ class BucketDoor:
         records: Records,
         admission: Admission,
         engines: Engines,
+        callbacks: Policy,
         sidecars: Sidecars,
         settings: Settings,
     ) -> None:
@@ -63,29 +70,42 @@ class BucketDoor:
         self._records = records
         self._admission = admission
         self._engines = engines
+        self._callbacks = callbacks
         self._sidecars = sidecars
         self._settings = settings
         self._secret = settings.drop_secret.get_secret_value().encode()
         self._seen: dict[str, set[str]] = {}
-        self._crowd = Crowd(self._tenants, self._look, every=settings.drop_every, at_once=4 * AT_ONCE)
+        self._told: set[str] = set()
+        self._rests: dict[str, float] = {}
+        self._due = 0.0
+        every = settings.drop_every
+        self._crowd = Crowd(self._tenants, self._look, every=min(TICK, every), at_once=4 * AT_ONCE, pause=min(1, every))
         self._log = get_logger()
 
     async def run(self) -> None:
         """For ever."""
         await self._crowd.run()
 
-    def wake(self) -> None:
-        """Something was put into the bucket, as an event says."""
+    def wake(self, tenants: Collection[str]) -> None:
+        """Something was put into these tenants' folders, as an event says: look there before the time."""
+        self._told.update(tenants)
         self._crowd.bell.set()
 
     async def _tenants(self) -> list[str]:
+        now = monotonic()
+        if now < self._due:
+            return [tenant for tenant in self._told if self._rests.get(tenant, 0) <= now]
         found = [stat.key.removesuffix("/") async for stat in self._drop.list("", recursive=False)]
         tenants = [name for name in found if is_tenant(name)]
+        self._due = now + self._settings.drop_every
         self._seen = {tenant: seen for tenant, seen in self._seen.items() if tenant in tenants}
+        self._rests = {tenant: until for tenant, until in self._rests.items() if until > now}
         return tenants
 
     async def _look(self, tenant: str, places: asyncio.Semaphore) -> None:
         """One walk through a tenant's folder. Memory grows with the originals that are kept, about 100 bytes each."""
+        self._told.discard(tenant)
+        listed = 0
         before, seen = self._seen.get(tenant, set()), set[str]()
         new: list[tuple[str, Stat]] = []
         orders: dict[str, Mapping[str, str] | None] = {}
@@ -103,6 +123,7 @@ class BucketDoor:
 
         try:
             async for stat in self._drop.list(objects.drop_in(tenant)):
+                listed += 1
                 if not is_recording(tenant, stat.key):
                     continue
                 job = job_of(self._secret, stat)
@@ -118,6 +139,7 @@ class BucketDoor:
             self._seen[tenant] = before | seen
         else:
             self._seen[tenant] = seen
+        self._rests[tenant] = monotonic() + REST * listed
 
     async def _take(
         self,
@@ -166,13 +188,14 @@ class BucketDoor:
         asked = {name.replace("-", "_"): value for name, value in metadata.items()}
         asked = _options({name: value for name, value in asked.items() if name in _OPTIONS})
         fields = {**(await self._order(tenant, stat.key, orders) or {}), **asked}
+        others, callback = self._callbacks.wish(fields)
         options = options_of(
-            fields, await self._engines.models(), self._settings.default_model, self._settings.default_language
+            others, await self._engines.models(), self._settings.default_model, self._settings.default_language
         )
         await self._admission.receive(
             Claims(tenant=tenant, key_id="drop", username="drop", scopes=(Scope.SUBMIT,)),
             self._read(stat),
-            options=options,
+            options=Asked(options, callback),
             door=Door.DROP,
             lane=Lane.BATCH,
             length=stat.size,

@@ -21,6 +21,7 @@ from services.ingest.http.openapi import errors_of
 from services.ingest.http.reference import COMMON_ERRORS, KEY_ERRORS
 from services.ingest.http.route import Route
 from services.ingest.http.socket import SocketRoutes
+from services.ingest.http.store_events import StoreEvents
 from services.ingest.http.streams import StreamRoutes
 from services.ingest.http.transcribe import Transcribe
 from services.ingest.http.webhooks import WebhookRoutes
@@ -42,8 +43,10 @@ SERVICES: dict[str, type[Settings]] = {
 }
 LAUNCHER = {
     "DESIFRE_MIN_FREE_BYTES": ("1073741824", "room on the disk below which the launcher does not start"),
+    "DESIFRE_URL": ("http://127.0.0.1:3333", "of the command line: where the service listens"),
+    "DESIFRE_KEY": ("none", "of the command line: your API key"),
 }
-"""What only the launcher reads."""
+"""What only the launcher and the command line read."""
 
 
 def route_table() -> list[Route]:
@@ -61,6 +64,7 @@ def route_table() -> list[Route]:
             *ModelRoutes(none, settings).routes(),
             *KeyRoutes(none, none, Bodies(settings), settings).routes(),
             *WebhookRoutes(none, none, Bodies(settings), Policy(), none).routes(),
+            *StoreEvents(none, Bodies(settings), settings).routes(),
             *ops.routes(Health(), Metrics()),
         ]
     ).all_routes()

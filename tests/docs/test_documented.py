@@ -51,8 +51,9 @@ def test_parameters_in_paths_are_described(route: Route) -> None:
 
 
 def test_every_error_is_some_routes() -> None:
-    """Every code can be met at some route, or by an unknown address or method."""
+    """Every code can be met at some route, by an unknown address or method, or over the bus."""
     met = {code for route in ROUTES for code in errors_of(route)} | {Code.NOT_FOUND, Code.METHOD}
+    met |= {Code.SUBMISSION, Code.NO_OBJECT}
     assert set(Code) - met == set()
 
 

@@ -6,8 +6,10 @@ import json
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from minio import Minio
 
@@ -214,7 +216,9 @@ async def test_a_prefix_that_is_no_tenant_is_left_alone(bucket: Bucket) -> None:
 
 
 @pytest.mark.parametrize(("originals", "stays"), [("delete", []), ("move", ["a/talk.wav"])])
-async def test_originals_may_go_when_their_transcript_is_there(tmp_path: Any, originals: str, stays: list[str]) -> None:
+async def test_originals_may_go_when_their_transcript_is_there(
+    tmp_path: Path, originals: str, stays: list[str]
+) -> None:
     """By a setting they are deleted or moved to `done/`; one that failed stays. A restart makes no second job."""
     async with Stack(tmp_path / "home", settings=settings(DESIFRE_DROP_ORIGINALS=originals)) as stack:
         async for bucket in bucket_of(stack):
@@ -230,3 +234,37 @@ async def test_originals_may_go_when_their_transcript_is_there(tmp_path: Any, or
             await bucket.put("in/later.wav", TALK)
             await bucket.has(*sidecars("later.wav"))
             assert len(await bucket.jobs()) == 3
+
+
+async def test_an_event_of_the_store_is_quicker_than_the_next_look(tmp_path: Path) -> None:
+    """With an hour between two looks, what is put after the first one is found all the same: the store told."""
+    async with Stack(tmp_path / "home", settings=settings(DESIFRE_DROP_EVERY="3600")) as stack:
+        async for bucket in bucket_of(stack):
+            await bucket.put("in/one.wav", TALK)
+            await bucket.has(*sidecars("one.wav"))
+            await bucket.put("in/two.wav", TALK)
+            await bucket.put("in/one.wav", TALK + b"again")
+            await bucket.has(*sidecars("two.wav"))
+            async with asyncio.timeout(PATIENCE):
+                while len(await bucket.jobs()) < 3:
+                    await asyncio.sleep(0.1)
+
+
+async def test_only_the_store_is_heard(service: Stack) -> None:
+    """Without the token an event is refused, with it nonsense is."""
+    token = service.wiring.secrets["s3.events"]
+    async with aiohttp.ClientSession() as session:
+
+        async def say(shown: str, body: bytes) -> int:
+            headers = {"Authorization": f"Bearer {shown}"}
+            async with session.post(f"{service.http_url}/events/store", data=body, headers=headers) as answer:
+                return answer.status
+
+        assert [
+            await say(shown, body) for shown, body in ((token, b"{}"), (token, b"x"), ("", b"{}"), ("x", b"{}"))
+        ] == [
+            204,
+            400,
+            403,
+            403,
+        ]

@@ -41,6 +41,9 @@ class Code(StrEnum):
     NO_FILE = "no_file"
     SUBMISSION = "submission_malformed"
     NO_OBJECT = "object_not_found"
+    UPLOAD_NOT_FOUND = "upload_not_found"
+    UPLOAD_INCOMPLETE = "upload_incomplete"
+    UPLOAD_USED = "upload_used"
     EMPTY = "empty_file"
     TOO_LONG = "too_long"
     NOT_AUDIO = "not_audio"
@@ -101,6 +104,11 @@ ERRORS: dict[Code, Kind] = {
     Code.NO_FILE: Kind(400, "No file in the request", "Send the recording as the multipart field `file`."),
     Code.SUBMISSION: Kind(400, "The message cannot be read", "Compare the message with the reference of submissions."),
     Code.NO_OBJECT: Kind(404, "There is no such object", "Put it into the bucket first, below your own prefix."),
+    Code.UPLOAD_NOT_FOUND: Kind(404, "There is no such upload", "Begin again with POST /uploads; it may be too old."),
+    Code.UPLOAD_INCOMPLETE: Kind(409, "Not all of the upload is there", "PUT what is missing, then try again.", True),
+    Code.UPLOAD_USED: Kind(
+        409, "The upload is a job already", "Do its recording again: send the job's id as `source`."
+    ),
     Code.EMPTY: Kind(400, "The file is empty", "Send a recording."),
     Code.TOO_LONG: Kind(422, "The recording is too long", "Split the recording."),
     Code.NOT_AUDIO: Kind(422, "This is not audio that can be read", "Send one of the formats in the media reference."),

@@ -7,6 +7,7 @@ import time
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _LOWER = "abcdefghijklmnopqrstuvwxyz0123456789"
 _JOB = re.compile(r"job_[0-7][0-9A-HJKMNP-TV-Z]{25}")
+_UPLOAD = re.compile(r"upl_[0-7][0-9A-HJKMNP-TV-Z]{25}")
 _TENANT = re.compile(r"[a-z0-9]{16}")
 
 
@@ -29,8 +30,13 @@ def job_id_from(now_ms: int, low80: int) -> str:
     return "job_" + "".join(_CROCKFORD[(value >> shift) & 31] for shift in range(125, -1, -5))
 
 
+def new_upload_id() -> str:
+    """`upl_` and what follows in a job id: a recording that its client puts into the store itself."""
+    return "upl_" + new_job_id()[4:]
+
+
 def job_time(job: str) -> float:
-    """Unix seconds at which this job id was made."""
+    """Unix seconds at which this id of a job, or of an upload, was made."""
     value = 0
     for char in job[4:14]:
         value = value << 5 | _CROCKFORD.index(char)
@@ -40,6 +46,11 @@ def job_time(job: str) -> float:
 def is_job_id(text: str) -> bool:
     """Whether `text` has the shape of a job id."""
     return _JOB.fullmatch(text) is not None
+
+
+def is_upload_id(text: str) -> bool:
+    """Whether `text` has the shape of an upload's id."""
+    return _UPLOAD.fullmatch(text) is not None
 
 
 def is_tenant(text: str) -> bool:

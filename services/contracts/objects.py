@@ -6,6 +6,8 @@ ORDER = "desifre.json"
 """In a folder of the bucket `drop`: the options of the recordings in it and below."""
 JOBS = "jobs/"
 MODELS = "models/"
+UPLOADS = "uploads/"
+"""What clients put into the store themselves, before it is a job."""
 
 
 def tenant_prefix(tenant: str) -> str:
@@ -85,6 +87,21 @@ def drop_out(tenant: str, key: str) -> str:
 def drop_done(tenant: str, key: str) -> str:
     """Where a dropped object goes that is moved out of the way."""
     return f"{tenant}/done/{key.removeprefix(drop_in(tenant))}"
+
+
+def upload_prefix(tenant: str, upload: str) -> str:
+    """Everything of an upload that is no job yet."""
+    return f"{UPLOADS}{tenant}/{upload}/"
+
+
+def upload_terms(tenant: str, upload: str) -> str:
+    """What was agreed of an upload: its size and, where they were told, its sum and its name."""
+    return upload_prefix(tenant, upload) + "upload.json"
+
+
+def upload_data(tenant: str, upload: str) -> str:
+    """The recording that its client put there."""
+    return upload_prefix(tenant, upload) + "data"
 
 
 def split(key: str) -> tuple[str, str, str] | None:

@@ -53,6 +53,8 @@ class Origin:
 NO_ORIGIN = Origin()
 Ask = Callable[[], Awaitable[Asked]]
 """Asked after the last byte of the recording: the fields of a form may follow its file."""
+Place = Callable[[str], Awaitable[None]]
+"""Puts a recording at a key of the store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +165,52 @@ class Admission:
             return manifest.model_copy(update={"source_of": source})
 
         return await self._admit(who, bring, idempotency_key)
+
+    async def placed(
+        self,
+        who: Claims,
+        place: Place,
+        *,
+        own_id: str,
+        length: int,
+        options: Options | Asked | Ask,
+        sha256: str | None = None,
+        name: str | None = None,
+        lane: Lane = Lane.INTERACTIVE,
+    ) -> Admitted:
+        """Admit a recording that lies in the store already, under an id of its own: what a client put there itself.
+
+        `place` copies it to the key it is given. It is the copy that is hashed and checked: nobody else can change it.
+        The same id again is the same job, with the same options; else UPLOAD_USED.
+        """
+        repeat = await self.placed_before(who, own_id, options)
+        if repeat is not None:
+            return repeat
+        asked = await _ask(who, options)()
+
+        async def bring(job: str) -> Manifest:
+            await self._register(who, job, length)
+            key = objects.source(who.tenant, job)
+            await place(key)
+            intake = Intake(self._blobs.read(key), limit=self._max_upload, length=length, sha256=sha256)
+            async for _ in intake:
+                pass
+            return _manifest(who, job, asked, Door.HTTP, lane, intake.sha256, intake.size, name)
+
+        return await self._admit(who, bring, own_id)
+
+    async def placed_before(self, who: Claims, own_id: str, options: Options | Asked | Ask) -> Admitted | None:
+        """The job that `placed` made of this id, if it did. Raises `Problem` UPLOAD_USED."""
+        claim = await self._claims.find(claims.token_of(who.tenant, Door.HTTP, own_id, ""))
+        record = await self._records.get(who.tenant, claim.job) if claim else None
+        manifest = await self._records.manifest(who.tenant, claim.job) if claim else None
+        if claim is None or record is None or manifest is None:
+            return None
+        asked = await _ask(who, options)()
+        if claim.body != claims.body_of(manifest.sha256, asked.options, asked.callback):
+            raise Problem(Code.UPLOAD_USED, job_id=record.job)
+        await self._offer(record)
+        return Admitted(record, repeated=True)
 
     async def _repeat(self, who: Claims, intake: Intake, ask: Ask, door: Door, idempotency_key: str) -> Admitted | None:
         """The job of a known `Idempotency-Key`: the body is read and compared, and need not be stored."""

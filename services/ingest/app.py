@@ -33,14 +33,17 @@ from services.ingest.http.socket import SocketRoutes
 from services.ingest.http.store_events import StoreEvents
 from services.ingest.http.streams import StreamRoutes
 from services.ingest.http.transcribe import Transcribe
+from services.ingest.http.uploads import UploadRoutes
 from services.ingest.http.webhooks import WebhookRoutes
 from services.ingest.jobs import Jobs
 from services.ingest.limits import Bodies, RateLimits
+from services.ingest.presigned import Presigned
 from services.ingest.queue import Queue
 from services.ingest.reconcile import Pace, Reconciler
 from services.ingest.relay import relay
 from services.ingest.settings import Settings
 from services.ingest.sidecars import Sidecars
+from services.ingest.signing import presigner_of
 from services.ingest.streams import Streams
 from services.ingest.submit import BusDoor
 from services.ingest.sweep import Sweep
@@ -79,7 +82,16 @@ async def app(settings: Settings, life: Life) -> AsyncIterator[None]:
             auth.listen(streams.revoked)
             known = Claims(bus, records, abandoned_after=settings.claim_abandoned_after)
             admission = Admission(bus, blobs, records, known, max_upload=settings.max_upload)
-            submissions = Submissions(admission, bodies, engines, policy, settings)
+            presigned = Presigned(
+                bus,
+                blobs,
+                admission,
+                presigner_of(settings),
+                max_upload=settings.max_upload,
+                expires=settings.presigned_expires,
+                kept=settings.presigned_after,
+            )
+            submissions = Submissions(admission, presigned, bodies, engines, policy, settings)
             deliveries = Deliveries(bus, blobs)
             deliverer = Deliverer(
                 *(bus, jobs, deliveries, calls, Receivers(), Schedule(settings.callback_retries), tasks, metrics),
@@ -98,13 +110,21 @@ async def app(settings: Settings, life: Life) -> AsyncIterator[None]:
                     *SocketRoutes(streams, feed, limits, settings).routes(),
                     *DeliveryRoutes(jobs, deliveries, deliverer).routes(),
                     *ModelRoutes(engines, settings).routes(),
+                    *UploadRoutes(presigned, bodies).routes(),
                     *KeyRoutes(bus, auth, bodies, settings).routes(),
                     *WebhookRoutes(bus, auth, bodies, policy, deliveries).routes(),
                     *StoreEvents(bucket.wake, bodies, settings).routes(),
                     *ops.routes(health, metrics),
                 ]
             )
-            sweep = Sweep(bus, blobs, records, after=settings.sweep_after, uploads_after=settings.sweep_uploads_after)
+            sweep = Sweep(
+                bus,
+                blobs,
+                records,
+                after=settings.sweep_after,
+                uploads_after=settings.sweep_uploads_after,
+                presigned_after=settings.presigned_after,
+            )
             pace = Pace(every=settings.reconcile_every, stalled_after=settings.stalled_after)
             tasks.start(collector(bus, records, deliveries, settings.callback_lease).run(), name="callbacks-collect")
             tasks.start(deliverer.run(), name="callbacks")

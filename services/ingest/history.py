@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 
 from services.contracts import objects
-from services.contracts.ids import is_job_id, is_tenant, job_id_from, job_time
+from services.contracts.ids import is_job_id, is_tenant, is_upload_id, job_id_from, job_time
 from services.runtime.blobs import Blobs
 
 WINDOW_BITS = 30
@@ -16,6 +16,14 @@ async def tenants(blobs: Blobs) -> AsyncIterator[str]:
     async for name in _folders(blobs, objects.JOBS):
         if is_tenant(name):
             yield name
+
+
+async def uploads(blobs: Blobs) -> AsyncIterator[tuple[str, str]]:
+    """Every upload in the store, `(tenant, id)`: those that were put there by presigned URLs, used or not."""
+    async for tenant in _folders(blobs, objects.UPLOADS):
+        async for name in _folders(blobs, f"{objects.UPLOADS}{tenant}/"):
+            if is_tenant(tenant) and is_upload_id(name):
+                yield tenant, name
 
 
 async def jobs(blobs: Blobs, tenant: str, since: float = 0.0) -> AsyncIterator[str]:

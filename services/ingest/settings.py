@@ -1,5 +1,6 @@
 """What an operator may set of ingest, beside what every process has."""
 
+import re
 from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator
@@ -29,6 +30,18 @@ class Settings(Common):
     )
     upload_grace: float = Field(10, gt=0, description="seconds a body may idle before its rate counts")
     upload_rate: int = Field(16 << 10, gt=0, description="slowest rate in bytes/s that a body may come in at")
+    store_public_endpoint: str | None = Field(
+        None,
+        description="address at which clients reach the store, `https://host[:port]`, for presigned uploads; "
+        "unset = the store's own, which with `desifre up` only this machine reaches",
+    )
+    presigned_expires: int = Field(3600, ge=1, le=3600, description="seconds for which a presigned URL works, at most")
+    presigned_after: float = Field(
+        43_200,
+        gt=3600,
+        le=82_800,
+        description="age in seconds at which a presigned upload is removed, with what was put there",
+    )
     rate_limit: str = Field("3000/minute", description="requests of one tenant, as `N/second`, `N/minute` or `N/hour`")
     refusal_limit: str = Field(
         "120/minute", description="requests of one address with no key or a wrong one (the loopback address is free)"
@@ -84,6 +97,15 @@ class Settings(Common):
     claim_abandoned_after: float = Field(
         600, gt=0, description="seconds after which a repeat no longer builds on an admission that broke off"
     )
+
+    @field_validator("store_public_endpoint")
+    @classmethod
+    def _address(cls, endpoint: str | None) -> str | None:
+        if not endpoint:
+            return None
+        if not re.fullmatch(r"https?://[\w.:\[\]-]+/?", endpoint):
+            raise ValueError("not of the form https://host[:port]")
+        return endpoint.rstrip("/")
 
     @field_validator("default_language")
     @classmethod

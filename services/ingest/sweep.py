@@ -10,6 +10,7 @@ from services.contracts import objects, subjects
 from services.contracts.auth import Admit, Granted
 from services.contracts.errors import Problem
 from services.contracts.events import Record
+from services.contracts.ids import job_time
 from services.ingest import history
 from services.runtime.blobs import Blobs
 from services.runtime.bus import Bus
@@ -23,7 +24,8 @@ class Sweep:
     """Walks through the store. Harmless twice, and beside live admissions, because only what is old is touched.
 
     `after`: age in seconds at which a recording without `job.json` is nobody's any more; `uploads_after`: age at which
-    an unfinished upload is, which must be longer than the longest upload.
+    an unfinished upload is, which must be longer than the longest upload; `presigned_after`: age at which what a client
+    put into the store itself goes, whether it became a job or not.
     """
 
     def __init__(
@@ -34,6 +36,7 @@ class Sweep:
         *,
         after: float,
         uploads_after: float,
+        presigned_after: float = 12 * 3600.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._bus = bus
@@ -41,6 +44,7 @@ class Sweep:
         self._records = records
         self._after = after
         self._uploads_after = uploads_after
+        self._presigned_after = presigned_after
         self._clock = clock
         self._log = get_logger()
 
@@ -57,12 +61,22 @@ class Sweep:
                 record = None if (tenant, job) in known else await self._unknown(tenant, job)
                 if record is not None:
                     rebuilt.append(record)
+        await self._remove_presigned()
         aborted = await self._blobs.stale_uploads(datetime.fromtimestamp(self._clock() - self._uploads_after, UTC))
         if aborted:
             self._log.info("unfinished uploads were aborted", count=aborted)
         if rebuilt:
             self._log.warning("records were missing and are rebuilt", count=len(rebuilt))
         return rebuilt
+
+    async def _remove_presigned(self) -> None:
+        """What comes late, from a PUT that took very long, is still in its folder and goes next time."""
+        now = self._clock()
+        async for tenant, upload in history.uploads(self._blobs):
+            if job_time(upload) < now - self._presigned_after:
+                await self._blobs.stale_uploads(datetime.fromtimestamp(now, UTC), objects.upload_data(tenant, upload))
+                await self._blobs.delete_prefix(objects.upload_prefix(tenant, upload))
+                await self._release(tenant, upload)
 
     async def _unknown(self, tenant: str, job: str) -> Record | None:
         """A folder without a record: a job that lost it, a tombstone, or an admission under way or come to nothing."""

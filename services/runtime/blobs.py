@@ -1,7 +1,7 @@
 """The object store: plain S3 calls through the minio SDK, in a bounded pool of threads, never on the event loop."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -249,11 +249,35 @@ class Blobs:
         self._fail.hit("put", kind_of(key), "after")
         return size
 
-    async def stale_uploads(self, older_than: datetime) -> int:
-        """Abort multipart uploads that were begun before `older_than`; returns how many."""
+    async def begin_parts(self, key: str) -> str:
+        """Begin an upload whose parts somebody else puts, by presigned URLs; returns its id."""
+        return str(await self._call(lambda: self._client._create_multipart_upload(self._bucket, key, {})))
+
+    async def join_parts(self, key: str, upload_id: str, sizes: Sequence[int]) -> bool:
+        """Make an object of its parts, at most 1,000, if all are there in these sizes; False if they are not.
+
+        Also False when that was done before: whoever repeats it looks for the object.
+        """
+
+        def work() -> bool:
+            try:
+                parts = self._client._list_parts(self._bucket, key, upload_id, max_parts=1000).parts
+                if [(part.part_number, part.size) for part in parts] != list(enumerate(sizes, 1)):
+                    return False
+                self._client._complete_multipart_upload(self._bucket, key, upload_id, parts)
+            except S3Error as error:
+                if error.code in NOT_THERE:
+                    return False
+                raise
+            return True
+
+        return await self._call(work)
+
+    async def stale_uploads(self, older_than: datetime, key: str | None = None) -> int:
+        """Abort multipart uploads, or those of one key, that were begun before `older_than`; returns how many."""
 
         def work() -> int:
-            found = self._client._list_multipart_uploads(self._bucket, max_uploads=1000)
+            found = self._client._list_multipart_uploads(self._bucket, prefix=key, max_uploads=1000)
             old = [one for one in found.uploads if one.initiated_time and one.initiated_time < older_than]
             for one in old:
                 self._client._abort_multipart_upload(self._bucket, one.object_name, str(one.upload_id))

@@ -24,6 +24,7 @@ from services.ingest.http.socket import SocketRoutes
 from services.ingest.http.store_events import StoreEvents
 from services.ingest.http.streams import StreamRoutes
 from services.ingest.http.transcribe import Transcribe
+from services.ingest.http.uploads import UploadRoutes
 from services.ingest.http.webhooks import WebhookRoutes
 from services.ingest.limits import Bodies
 from services.ingest.options import ALIASES, REFUSED
@@ -62,6 +63,7 @@ def route_table() -> list[Route]:
             *SocketRoutes(none, none, none, settings).routes(),
             *DeliveryRoutes(none, none, none).routes(),
             *ModelRoutes(none, settings).routes(),
+            *UploadRoutes(none, none).routes(),
             *KeyRoutes(none, none, Bodies(settings), settings).routes(),
             *WebhookRoutes(none, none, Bodies(settings), Policy(), none).routes(),
             *StoreEvents(none, Bodies(settings), settings).routes(),

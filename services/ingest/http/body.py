@@ -1,4 +1,4 @@
-"""From a request to an admitted job: a form with a file, a recording as the body, or a job to be done again."""
+"""From a request to an admitted job: a form with a file, a recording as the body, or one that is in the store."""
 
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -17,6 +17,7 @@ from services.ingest.http.names import clean_name
 from services.ingest.http.route import claims
 from services.ingest.limits import Bodies
 from services.ingest.options import check, field_of, options_of
+from services.ingest.presigned import Presigned
 from services.ingest.settings import Settings
 from services.ingest.uploads import too_large
 
@@ -37,9 +38,16 @@ class Submissions:
     """Reads submissions in constant memory and hands them to admission."""
 
     def __init__(
-        self, admission: Admission, bodies: Bodies, engines: Engines, callbacks: Policy, settings: Settings
+        self,
+        admission: Admission,
+        presigned: Presigned,
+        bodies: Bodies,
+        engines: Engines,
+        callbacks: Policy,
+        settings: Settings,
     ) -> None:
         self._admission = admission
+        self._presigned = presigned
         self._callbacks = callbacks
         self._bodies = bodies
         self._engines = engines
@@ -96,12 +104,14 @@ class Submissions:
 
     async def _again(self, request: web.Request, query: Fields) -> Admitted:
         document = await json_body(request, self._bodies)
-        source = document.pop("source", None)
-        if not isinstance(source, str):
-            raise Problem(Code.MALFORMED, "`source` must be the id of a job whose recording is to be done again.")
-        options = await self._options(
-            once([*query, *((name, field_of(value)) for name, value in document.items())])
-        )
+        source, upload = document.pop("source", None), document.pop("upload", None)
+        if not isinstance(source or upload, str) or (source and upload):
+            raise Problem(
+                Code.MALFORMED, "Either `source`, the id of a job to be done again, or `upload`, of an upload."
+            )
+        options = await self._options(once([*query, *((name, field_of(value)) for name, value in document.items())]))
+        if upload:
+            return await self._presigned.use(claims(request), upload, options)
         return await self._admission.again(
             claims(request), source, options=options, idempotency_key=request.headers.get("Idempotency-Key")
         )

@@ -17,7 +17,7 @@ from services.ingest.http.body import Fields, Submissions
 from services.ingest.http.openai_answers import OPENAI, SpeechAnswer, speech
 from services.ingest.http.openai_form import SpeechForm, read
 from services.ingest.http.openai_stream import SpeechStream
-from services.ingest.http.reference import FAILURES, SUBMIT_ERRORS
+from services.ingest.http.reference import FAILURES, FORM_ERRORS
 from services.ingest.http.route import Answer, Body, Route
 from services.ingest.jobs import Jobs
 from services.ingest.relay import Relay
@@ -50,7 +50,7 @@ class OpenAIRoutes:
                 scope=Scope.SUBMIT,
                 body=Body(form=SpeechForm),
                 answers={200: Answer("The transcript as `response_format` says, or its events", SpeechAnswer, _MEDIA)},
-                errors=(*SUBMIT_ERRORS, *FAILURES, Code.NOT_FINISHED, Code.CANCELLED, Code.ERASED),
+                errors=(*FORM_ERRORS, *FAILURES, Code.NOT_FINISHED, Code.CANCELLED, Code.ERASED),
                 shape=OPENAI,
             )
             for name, handler, summary in (

@@ -20,13 +20,19 @@ SUBMIT_PARAMS = (
     Param("callback_url", "an https address that is told of the job's end; in the query, the form or the JSON"),
     Param("callback_include", "`transcript`: the text too, if it is small"),
 )
-SUBMIT_ERRORS = (
+FORM_ERRORS = (
     *(Code.TOO_LARGE, Code.LENGTH_REQUIRED, Code.LENGTH_MISMATCH, Code.CHECKSUM, Code.UPLOAD_SLOW, Code.ENCODED),
     *(Code.MALFORMED, Code.NO_FILE, Code.EMPTY, Code.OPTION_UNKNOWN, Code.OPTION_VALUE, Code.OPTION_REFUSED),
     Code.CALLBACK_URL,
-    *(Code.MODEL_UNKNOWN, Code.MODEL_AWAY, Code.LANGUAGE, Code.LANGUAGE_MODEL, Code.IDEMPOTENCY, Code.JOB_NOT_FOUND),
+    *(Code.MODEL_UNKNOWN, Code.MODEL_AWAY, Code.LANGUAGE, Code.LANGUAGE_MODEL, Code.IDEMPOTENCY),
     *(Code.QUOTA, Code.TOO_MANY_JOBS, Code.STORE_FULL),
 )
+"""What a form with a recording may be refused with."""
+SUBMIT_ERRORS = (
+    *FORM_ERRORS,
+    *(Code.JOB_NOT_FOUND, Code.UPLOAD_NOT_FOUND, Code.UPLOAD_INCOMPLETE, Code.UPLOAD_USED),
+)
+"""What any submission may be refused with."""
 FAILURES = (
     *(Code.NOT_AUDIO, Code.NO_TRACK, Code.NO_SOUND, Code.TOO_LONG, Code.MEDIA_LIMITS),
     *(Code.POISON, Code.INTERRUPTED, Code.ENGINE),
@@ -43,9 +49,10 @@ class Submission(Options):
 
 
 class Again(Submission):
-    """Do the recording of a job again, with other options."""
+    """Do the recording of a job again with other options, or one that was put into the store: one of the two."""
 
-    source: str = Field(description="id of the job")
+    source: str | None = Field(default=None, description="id of the job")
+    upload: str | None = Field(default=None, description="id of the upload")
 
 
 SUBMISSION = Body(form=Submission, json=Again, recording=True)

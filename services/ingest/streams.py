@@ -14,7 +14,7 @@ from services.ingest.auth import Authenticator
 from services.runtime.jsapi import Unavailable
 from services.runtime.metrics import Metrics
 
-VERIFY = 5.0
+VERIFY = 2.0
 """Seconds between two verifications of the keys of open streams: one may expire, or its revocation be missed."""
 RETRY = 5.0
 """Seconds after which to come back when all of a tenant's streams are taken."""

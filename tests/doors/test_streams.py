@@ -207,6 +207,26 @@ async def test_revocation_closes_what_is_open(front: Front, me: Caller) -> None:
         await mine.quiet()
 
 
+async def test_a_key_that_expires_closes_what_is_open(front: Front, me: Caller) -> None:
+    """A socket does not outlive its key."""
+    made = (await me("POST", "/keys", json={"expires_in": 1.5})).json()
+    async with socket(Caller(me.session, me.base, made["api_key"])) as it:
+        await it.quiet()
+        assert await it.next() == {"type": "closing", "code": 4403, "reason": "revoked"}
+        assert await it.closed() == 4403
+
+
+async def test_too_many_messages_are_read_more_slowly(front: Front, me: Caller) -> None:
+    """Messages count as requests: over the rate they are refused with a time to come back, and the socket stays."""
+    async with socket(me) as it:
+        for _ in range(301):
+            await it.say(type="ping")
+        answers = [await it.next() for _ in range(301)]
+    assert {answer["type"] for answer in answers[:290]} == {"pong"}
+    assert (answers[-1]["type"], answers[-1]["code"]) == ("error", "rate_limited")
+    assert answers[-1]["retry_after"] > 0
+
+
 async def test_a_key_may_be_shown_in_many_places(front: Front, me: Caller) -> None:
     """In a header, in the path, and for browsers as a sub-protocol, of which only ours is echoed."""
     nobody = Caller(me.session, me.base)

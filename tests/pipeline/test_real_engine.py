@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from infra.stack import Stack
 from tests import media, speech
-from tests.doors.caller import Caller
+from tests.doors.caller import Caller, form
 from tests.pipeline.answers import check, transcribe
 
 MIB = 1 << 20
@@ -83,7 +84,7 @@ async def test_half_an_hour_in_bounded_memory(tmp_path: Path, models: Path) -> N
         await transcribe(me, media.encode(speech.spoken("en").samples, "flac"))
         ingest = psutil.Process(stack.process("ingest").pid)
         idle, warm = int(ingest.memory_full_info().pss), memory(stack)
-        job = await me.submit(media.encode(said.samples, "ogg-opus"))
+        job = (await me("POST", "/jobs", data=form(media.encode(said.samples, "ogg-opus")))).json()["job_id"]
         most_of_ingest, most = idle, warm
         async with asyncio.timeout(1800):
             while (view := (await me("GET", f"/jobs/{job}", params={"wait": "1"})).json())["state"] != "completed":
@@ -95,5 +96,5 @@ async def test_half_an_hour_in_bounded_memory(tmp_path: Path, models: Path) -> N
     assert speech.word_errors(said, answer["text"]) <= 0.15
     assert answer["duration"] == pytest.approx(said.seconds, abs=0.1)
     assert most_of_ingest - idle <= 64 * MIB
-    # The samples of a part or two, and the activations of two batches of eight windows.
-    assert most <= 1536 * MIB
+    # Each core has a batch of eight windows in hand, whose activations took 0.6 GiB when it was measured.
+    assert most <= (256 + 768 * len(os.sched_getaffinity(0))) * MIB

@@ -9,7 +9,7 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 
-from sqlalchemy import delete, or_, select
+from sqlalchemy import ColumnElement, delete, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.contracts.auth import KeyInfo, KeyRef, NewSecret, Secrets, SetCallback
@@ -22,6 +22,8 @@ from services.keys.tokens import Peppers
 
 SIGNING = 4
 """Secrets of a key that sign at once: whoever makes more in a day has the oldest replaced."""
+SIGNERS = 10
+"""Secrets that sign for a tenant's jobs without a key, the newest ones."""
 
 
 class Webhooks:
@@ -49,7 +51,7 @@ class Webhooks:
         now, pepper = self._clock(), self._peppers.current
         async with self._store.write() as session:
             key = await _key(session, ask.tenant, ask.key_id, lock=True)
-            before = await _signing(session, key.id, now)
+            before = await _signing(session, now, Key.id == key.id)
             for old in before:
                 old.until = min(old.until or now + self._overlap, now + self._overlap)
             kept = [old.name for old in before[: SIGNING - 1]]
@@ -64,15 +66,21 @@ class Webhooks:
     async def secrets(self, ask: KeyRef) -> Secrets:
         """What signs for this key now, the newest first; none when the pepper that they were made under is gone.
 
-        A key without a secret signs too, with one that nobody was shown: no callback ever goes out unsigned.
+        A job that came in by no key, as through the bucket, is signed for every key of its tenant. Where there is no
+        secret yet, one signs that nobody was shown: no callback ever goes out unsigned.
         """
+        now = self._clock()
         async with self._store.read() as connection, AsyncSession(connection) as session:
-            key = await _key(session, ask.tenant, ask.key_id)
-            rows = await _signing(session, key.id, self._clock())
+            key = await session.get(Key, ask.key_id or "")
+            if key is not None and key.tenant == ask.tenant:
+                signer, rows = key.id, await _signing(session, now, Key.id == key.id)
+            else:
+                signer, rows = ask.tenant, await _signing(session, now, Key.tenant == ask.tenant, Key.revoked.is_(None))
         if not rows:
-            return Secrets(secrets=(_written(self._peppers.current.webhook_secret(key.id)),))
-        known = ((self._peppers.find(row.pepper), row.name) for row in rows)
-        return Secrets(secrets=tuple(_written(pepper.webhook_secret(name)) for pepper, name in known if pepper))
+            return Secrets(secrets=(_written(self._peppers.current.webhook_secret(signer)),))
+        # A key and the one that follows it share their secrets.
+        named = {row.name: self._peppers.find(row.pepper) for row in rows[:SIGNERS]}
+        return Secrets(secrets=tuple(_written(pepper.webhook_secret(name)) for name, pepper in named.items() if pepper))
 
 
 async def follow(session: AsyncSession, old: Key, key_id: str) -> None:
@@ -93,10 +101,10 @@ async def _key(session: AsyncSession, tenant: str, key_id: str | None, *, lock: 
     return key
 
 
-async def _signing(session: AsyncSession, key_id: str, now: float) -> Sequence[WebhookSecret]:
-    query = select(WebhookSecret).where(
-        WebhookSecret.key_id == key_id, or_(WebhookSecret.until.is_(None), WebhookSecret.until > now)
-    )
+async def _signing(session: AsyncSession, now: float, *whose: ColumnElement[bool]) -> Sequence[WebhookSecret]:
+    """Secrets that sign, the newest first."""
+    query = select(WebhookSecret).join(Key, Key.id == WebhookSecret.key_id).where(*whose)
+    query = query.where(or_(WebhookSecret.until.is_(None), WebhookSecret.until > now))
     return (await session.scalars(query.order_by(WebhookSecret.until.is_not(None), WebhookSecret.made.desc()))).all()
 
 

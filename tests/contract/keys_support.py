@@ -13,6 +13,7 @@ from services.keys.service import KeyService
 from services.keys.settings import KeysSettings
 from services.keys.store import Store, open_store
 from services.keys.verify import Verifier
+from services.keys.webhooks import Webhooks
 from services.runtime.metrics import Metrics
 
 PEPPER = "pepper-of-the-tests-long-enough-to-be-one"
@@ -49,6 +50,7 @@ class House:
         peppers = self.settings.peppers
         self.keys = KeyService(self.store, peppers, self.settings, announce, issued, self.clock)
         self.verifier = Verifier(self.store, peppers, self.settings.starter_quota, verdicts, self.clock)
+        self.webhooks = Webhooks(self.store, peppers, self.settings, self.clock)
         self.operator = Operator(self.store, peppers, self.settings, self.clock)
         self.ledger = Ledger(self.store, self.settings.starter_quota, self.clock)
 

@@ -42,7 +42,7 @@ class DeliveryRoutes:
             Route(
                 "GET",
                 "/jobs/{job}/deliveries",
-                self.look,
+                self.deliveries,
                 "Look at a job's callback: every call and what was answered",
                 scope=Scope.READ,
                 params=(_JOB,),
@@ -52,7 +52,7 @@ class DeliveryRoutes:
             Route(
                 "POST",
                 "/jobs/{job}/deliveries",
-                self.again,
+                self.deliver_again,
                 "Call back once more, now, and wait for what is answered",
                 scope=Scope.SUBMIT,
                 params=(_JOB,),
@@ -61,12 +61,12 @@ class DeliveryRoutes:
             ),
         ]
 
-    async def look(self, request: web.Request) -> web.StreamResponse:
+    async def deliveries(self, request: web.Request) -> web.StreamResponse:
         """The log as it stands."""
         record = await self._record(request)
         return await self._answer(record, await self._log.get(record.tenant, record.job))
 
-    async def again(self, request: web.Request) -> web.StreamResponse:
+    async def deliver_again(self, request: web.Request) -> web.StreamResponse:
         """One call beside the schedule."""
         record = await self._record(request)
         return await self._answer(record, await self._deliverer.again(record))

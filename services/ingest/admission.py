@@ -8,20 +8,20 @@ the claim on nothing is undone: a repeat finds the claim and completes the same 
 """
 
 import asyncio
-import time
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import asdict, dataclass
 
 from services.contracts import objects, subjects
 from services.contracts.auth import Admit, Claims, Granted
-from services.contracts.callbacks import Callback, callback_of
+from services.contracts.callbacks import callback_of
 from services.contracts.errors import Code, Problem
 from services.contracts.events import Record
 from services.contracts.ids import is_job_id, new_job_id
 from services.contracts.jobs import Door, Lane, Manifest, Options, State
 from services.contracts.parts import JobWork
 from services.ingest import claims
-from services.ingest.uploads import Intake, too_large
+from services.ingest.asked import NO_ORIGIN, Ask, Asked, Origin, ask_of, manifest_of
+from services.ingest.uploads import Intake, too_large, unless_failed
 from services.runtime.blobs import Blobs
 from services.runtime.bus import Bus
 from services.runtime.jsapi import Unavailable
@@ -32,27 +32,6 @@ SHORT = 4 << 20
 """Bytes up to which a body is stored while keys is still being asked: the answer, a synced write, takes as long."""
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What a submission asks for beside its recording. No callback: the key's own, if it has one."""
-
-    options: Options
-    callback: Callback | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where a recording came from, beside the door: the fields of that name in its manifest."""
-
-    external_id: str | None = None
-    traceparent: str | None = None
-    dropped: str | None = None
-    etag: str | None = None
-
-
-NO_ORIGIN = Origin()
-Ask = Callable[[], Awaitable[Asked]]
-"""Asked after the last byte of the recording: the fields of a form may follow its file."""
 Place = Callable[[str], Awaitable[None]]
 """Puts a recording at a key of the store."""
 
@@ -101,7 +80,7 @@ class Admission:
         from the recording, where there is one: its `job.json` is the claim then.
         """
         intake = Intake(chunks, limit=self._max_upload, length=length, sha256=sha256)
-        ask = _ask(who, options)
+        ask = ask_of(who, options)
         if idempotency_key is not None:
             repeat = await self._repeat(who, intake, ask, door, idempotency_key)
             if repeat is not None:
@@ -116,14 +95,14 @@ class Admission:
             try:
                 if named or not 0 < expected <= SHORT:
                     await registering
-                await self._blobs.upload(objects.source(who.tenant, job), _unless_failed(registering, intake))
+                await self._blobs.upload(objects.source(who.tenant, job), unless_failed(registering, intake))
             finally:
                 await asyncio.gather(registering, return_exceptions=True)
             registering.result()
             asked = await ask()
             if intake.size > expected:
                 await self._register(who, job, intake.size)
-            manifest = _manifest(who, job, asked, door, lane, intake.sha256, intake.size, name)
+            manifest = manifest_of(who, job, asked, door, lane, intake.sha256, intake.size, name)
             return manifest.model_copy(update=asdict(origin))
 
         if job is not None:
@@ -156,12 +135,12 @@ class Admission:
             raise Problem(Code.ERASED if erased else Code.JOB_NOT_FOUND)
         if theirs.size > self._max_upload:
             raise too_large(self._max_upload)
-        asked = await _ask(who, options)()
+        asked = await ask_of(who, options)()
 
         async def bring(job: str) -> Manifest:
             await self._register(who, job, theirs.size)
             await self._blobs.copy(objects.source(tenant, source), objects.source(tenant, job))
-            manifest = _manifest(who, job, asked, Door.HTTP, lane, theirs.sha256, theirs.size, theirs.name)
+            manifest = manifest_of(who, job, asked, Door.HTTP, lane, theirs.sha256, theirs.size, theirs.name)
             return manifest.model_copy(update={"source_of": source})
 
         return await self._admit(who, bring, idempotency_key)
@@ -186,7 +165,7 @@ class Admission:
         repeat = await self.placed_before(who, own_id, options)
         if repeat is not None:
             return repeat
-        asked = await _ask(who, options)()
+        asked = await ask_of(who, options)()
 
         async def bring(job: str) -> Manifest:
             await self._register(who, job, length)
@@ -195,7 +174,7 @@ class Admission:
             intake = Intake(self._blobs.read(key), limit=self._max_upload, length=length, sha256=sha256)
             async for _ in intake:
                 pass
-            return _manifest(who, job, asked, Door.HTTP, lane, intake.sha256, intake.size, name)
+            return manifest_of(who, job, asked, Door.HTTP, lane, intake.sha256, intake.size, name)
 
         return await self._admit(who, bring, own_id)
 
@@ -206,7 +185,7 @@ class Admission:
         manifest = await self._records.manifest(who.tenant, claim.job) if claim else None
         if claim is None or record is None or manifest is None:
             return None
-        asked = await _ask(who, options)()
+        asked = await ask_of(who, options)()
         if claim.body != claims.body_of(manifest.sha256, asked.options, asked.callback):
             raise Problem(Code.UPLOAD_USED, job_id=record.job)
         await self._offer(record)
@@ -329,45 +308,3 @@ class Admission:
             await self._bus.request(subjects.KEYS_ADMIT, ask, Granted)
         except (Unavailable, Problem) as error:
             self._log.warning("a quota was not given back", tenant=who.tenant, job=job, error=type(error).__name__)
-
-
-async def _unless_failed(other: asyncio.Task[None], chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
-    """The chunks, broken off with the error of another task when that has failed."""
-    async for chunk in chunks:
-        if other.done():
-            other.result()
-        yield chunk
-
-
-def _ask(who: Claims, options: Options | Asked | Ask) -> Ask:
-    """What is asked for, with the key's own callback where none is named."""
-
-    async def ask() -> Asked:
-        asked = Asked(options) if isinstance(options, Options) else options
-        if not isinstance(asked, Asked):
-            asked = await asked()
-        if asked.callback is None and who.callback_url is not None:
-            return Asked(asked.options, Callback(url=who.callback_url))
-        return asked
-
-    return ask
-
-
-def _manifest(
-    who: Claims, job: str, asked: Asked, door: Door, lane: Lane, sha256: str, size: int, name: str | None
-) -> Manifest:
-    return Manifest(
-        job=job,
-        tenant=who.tenant,
-        key_id=who.key_id,
-        user=who.username,
-        door=door,
-        lane=lane,
-        options=asked.options,
-        sha256=sha256,
-        size=size,
-        name=name,
-        created=time.time(),
-        callback_url=asked.callback.url if asked.callback else None,
-        callback_include=asked.callback.include if asked.callback else None,
-    )

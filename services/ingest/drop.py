@@ -16,7 +16,8 @@ from services.contracts.auth import Claims, Scope
 from services.contracts.errors import Code, Problem
 from services.contracts.ids import is_tenant, job_id_from
 from services.contracts.jobs import Door, Lane, Options
-from services.ingest.admission import Admission, Asked, Origin
+from services.ingest.admission import Admission
+from services.ingest.asked import Asked, Origin
 from services.ingest.callbacks.policy import FIELDS, Policy
 from services.ingest.crowd import Crowd
 from services.ingest.engines import Engines

@@ -18,7 +18,8 @@ from services.contracts.auth import Admit, Claims, Granted
 from services.contracts.errors import Code, Problem
 from services.contracts.ids import is_upload_id, job_time, new_upload_id
 from services.contracts.jobs import Frozen, Options
-from services.ingest.admission import Admission, Admitted, Ask, Asked
+from services.ingest.admission import Admission, Admitted
+from services.ingest.asked import Ask, Asked
 from services.ingest.signing import Presigner
 from services.ingest.uploads import too_large
 from services.runtime.blobs import Blobs

@@ -20,7 +20,8 @@ from services.contracts.errors import Code, Problem
 from services.contracts.ids import is_tenant
 from services.contracts.jobs import Door
 from services.contracts.submit import TRACEPARENT, Rejected, Submit
-from services.ingest.admission import Admission, Origin
+from services.ingest.admission import Admission
+from services.ingest.asked import Origin
 from services.ingest.crowd import Crowd
 from services.ingest.engines import Engines
 from services.ingest.http.names import clean_name

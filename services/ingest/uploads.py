@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator
 
 from services.contracts.errors import Code, Problem
 
@@ -65,3 +65,11 @@ def too_large(limit: int) -> Problem:
 def _update(digest: "hashlib._Hash", chunks: list[bytes]) -> None:
     for chunk in chunks:
         digest.update(chunk)
+
+
+async def unless_failed(other: asyncio.Task[None], chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+    """The chunks, broken off with the error of another task when that has failed."""
+    async for chunk in chunks:
+        if other.done():
+            other.result()
+        yield chunk

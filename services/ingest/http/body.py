@@ -9,7 +9,8 @@ from aiohttp import web
 
 from services.contracts.errors import Code, Problem
 from services.contracts.jobs import Door, Lane
-from services.ingest.admission import Admission, Admitted, Ask, Asked
+from services.ingest.admission import Admission, Admitted
+from services.ingest.asked import Ask, Asked
 from services.ingest.callbacks.policy import Policy
 from services.ingest.engines import Engines
 from services.ingest.http.multipart import Multipart, Part

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from services.contracts.events import Record, SegmentsEvent
 from services.contracts.jobs import Outcome, State
@@ -18,11 +19,15 @@ from services.contracts.transcript import Transcript
 from tests.media import RATE, Samples
 
 Event = Record | SegmentsEvent
+Flags = NDArray[np.bool_]
+
+FRAME = RATE // 50
+"""Samples that are judged together."""
 
 SHARED = round(1.5 * RATE)
 """Samples that two parts may share where there is no silence to cut at (docs/media.md)."""
-UNHEARD = RATE
-"""The longest stretch of sound that voice activity may pass over at the rim of a phrase; no phrase is so short."""
+UNHEARD = round(1.25 * RATE)
+"""The longest stretch of the recordings of these tests that Silero does not take for a voice; no phrase is so short."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +80,9 @@ def check_ended(evidence: Evidence) -> None:
     assert states[-1] == record, "the last event is not the record"
     # Erasure alone may follow an end.
     ends = [event for event in states if event.state.terminal and event.state != State.ERASED]
-    assert all(event == ends[0] for event in ends), "it ended in more than one way"
+    # A record that was lost with the bus and is made again from the objects knows less of what led to the end.
+    ways = [(event.state, event.sha256, event.failure, event.seconds) for event in ends]
+    assert all(way == ways[0] for way in ways), "it ended in more than one way"
     if ends:
         after = states[states.index(ends[0]) :]
         assert all(event.state in (ends[0].state, State.ERASED) for event in after), "it came back to life"
@@ -98,7 +105,7 @@ def check_heard(transcript: bytes, samples: Samples) -> None:
         heard[first:end] += 1
         last = end
     assert (heard == 2).sum() <= SHARED * (len(found.words) - 1), "samples were heard twice"
-    passed_over = longest_run((samples != 0) & (heard == 0))
+    passed_over = longest_run(frames(samples != 0) & ~frames(heard > 0)) * FRAME
     assert passed_over <= UNHEARD, f"something was not heard: {passed_over / RATE} s"
     check_coverage(found, samples.size / RATE, [(word.start, word.end) for word in found.words])
 
@@ -144,7 +151,14 @@ def anonymous(transcript: bytes) -> bytes:
     return transcript.replace(json.loads(transcript)["job"].encode(), b"JOB")
 
 
-def longest_run(flags: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> int:
+def frames(flags: Flags) -> Flags:
+    """For each frame whether any of its samples is flagged: sound crosses zero all the time without being silent."""
+    whole = flags.size // FRAME * FRAME
+    found: Flags = flags[:whole].reshape(-1, FRAME).any(axis=1)
+    return found
+
+
+def longest_run(flags: Flags) -> int:
     """Length of the longest run of true values."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]])))
     return int((edges[1::2] - edges[::2]).max(initial=0))

@@ -110,7 +110,7 @@ async def test_two_transcribers_finish_the_last_parts_together(service: Service)
             assert evidence.outcome.sha256 == hashlib.sha256(evidence.transcript or b"").hexdigest()
 
 
-@pytest.mark.parametrize(("told_parts", "within"), [(4, 0.03), (0, 0.8)], ids=["completion", "preparing"])
+@pytest.mark.parametrize(("told_parts", "within"), [(3, 0.03), (0, 0.8)], ids=["completion", "preparing"])
 async def test_cancelled_at_any_moment(
     service: Service, recording: Recording, like: bytes, told_parts: int, within: float
 ) -> None:
@@ -187,19 +187,18 @@ async def was_told_twice(service: Service, me: Tenant, job: str) -> bool:
     return any(times > 1 for times in told.values())
 
 
-@pytest.mark.parametrize("parts_before", [1, 2])
-async def test_a_prepare_that_cuts_otherwise(service: Service, recording: Recording, parts_before: int) -> None:
+async def test_a_prepare_that_cuts_otherwise(service: Service, recording: Recording) -> None:
     """A prepare killed in the middle and repeated with another part length keeps the cuts that are stored."""
     transcriber = service.stack.process("transcriber")
-    longer = {"DESIFRE_PART_SECONDS_FIRST": "20", "DESIFRE_PART_SECONDS_MIN": "20", "DESIFRE_PART_SECONDS_MAX": "31"}
+    longer = {"DESIFRE_PART_SECONDS_FIRST": "24", "DESIFRE_PART_SECONDS_MIN": "24", "DESIFRE_PART_SECONDS_MAX": "40"}
     await transcriber.restart(longer)
     me = await service.sign_up()
-    run = service.arm("transcriber", f"put:part:after@{parts_before}")
+    run = service.arm("transcriber", "put:part:after")
     job = await me.submit(recording.data)
     assert await transcriber.wait_exit(run) == 137
     before = await service.records.parts(me.tenant, job)
-    assert sorted(before) == list(range(parts_before))
-    assert before[0].seconds > 18, "it was to be longer than any first part of the next prepare"
+    assert sorted(before) == [0]
+    assert before[0].seconds > 20, "it was to be longer than any first part of the next prepare"
     await me.ended(job)
     after = await service.records.parts(me.tenant, job)
     assert {n: after[n] for n in before} == before

@@ -86,13 +86,17 @@ def timings_view(timings: Timings) -> TimingsView:
     """Points in time with the two spans that people ask for; a job without speech never reaches the engine."""
     begun = timings.started or timings.finished
     return TimingsView(
-        accepted=timings.accepted,
-        preparing=timings.preparing,
-        started=timings.started,
-        finished=timings.finished,
+        accepted=round(timings.accepted, 3),
+        preparing=_rounded(timings.preparing),
+        started=_rounded(timings.started),
+        finished=_rounded(timings.finished),
         queue_wait_time=None if begun is None else _span(timings.accepted, begun),
         processing_time=None if begun is None or timings.finished is None else _span(begun, timings.finished),
     )
+
+
+def _rounded(moment: float | None) -> float | None:
+    return None if moment is None else round(moment, 3)
 
 
 def _span(start: float, end: float) -> float:

@@ -65,7 +65,7 @@ class Answer:
     @property
     def suspicion(self) -> str | None:
         """Why the answer may be invented, as a word for people."""
-        if self.loops:
+        if self.loops or repeats(self.text):
             return "repetition"
         if self.avg_logprob < PROBABILITY:
             return "low_probability"

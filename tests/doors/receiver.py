@@ -1,6 +1,7 @@
 """A receiver of callbacks: a real HTTP server that answers as a test tells it, and keeps what it was sent."""
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -10,7 +11,7 @@ from typing import Any
 
 from aiohttp import web
 
-Handler = Callable[[web.Request], Awaitable[web.Response]]
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class Receiver:
             await self.changed.wait_for(lambda: len(self.at(path)) >= times)
         return self.at(path)
 
-    async def take(self, request: web.Request) -> web.Response:
+    async def take(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
         self.calls.append(Call(request.path, dict(request.headers), body, time.time()))
         async with self.changed:
@@ -74,6 +75,20 @@ def silence(until: asyncio.Event) -> Handler:
     async def answer(_: web.Request) -> web.Response:
         await until.wait()
         return web.Response(status=204)
+
+    return answer
+
+
+def flood(code: int) -> Handler:
+    """An answer that never ends, as fast as it is read."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(status=code)
+        await response.prepare(request)
+        with contextlib.suppress(ConnectionError):
+            while True:
+                await response.write(b"\x1b[31mflood\n" * 10_000)
+        return response
 
     return answer
 

@@ -1,6 +1,7 @@
 """Callbacks on the whole service: signed, told once, until they are heard, whatever is restarted meanwhile."""
 
 import asyncio
+import io
 import json
 import time
 from collections.abc import AsyncIterator
@@ -9,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import nats
 import pytest
+from minio import Minio
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from infra.stack import Stack
+from services.contracts import subjects
 from tests.doors.caller import Caller, Reply, form
-from tests.doors.receiver import Receiver, receiving, silence, status
+from tests.doors.receiver import Receiver, flood, receiving, silence, status
 from tests.media import encode, talk
 
 TALK = encode(talk(2.0), "wav")
@@ -47,6 +51,8 @@ async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House
             "DESIFRE_CALLBACK_RETRIES": json.dumps(RETRIES),
             "DESIFRE_CALLBACK_TIMEOUT": str(TIMEOUT),
             "DESIFRE_CALLBACK_LEASE": "2",
+            "DESIFRE_DROP_EVERY": "1",
+            "DESIFRE_RECONCILE_EVERY": "1",
             "DESIFRE_PUBLIC_URL": "https://stt.example/",
             "DESIFRE_FAILPOINT": f"file@{tmp_path_factory.getbasetemp()}/callbacks.failpoint",
         }
@@ -282,6 +288,32 @@ async def test_what_cannot_be_reached_is_written_down(house: House) -> None:
     assert log["attempts"][0]["duration"] >= TIMEOUT
 
 
+async def test_an_endless_answer_costs_nothing(house: House) -> None:
+    """Of an answer that never ends the status counts, and a little that can be printed is kept."""
+    me = await house.sign_up()
+    house.receiver.answers["/flood"] = [flood(200)]
+    job = await me.submit(recording(), callback_url=house.receiver.url("/flood"))
+    [attempt] = (await log_of(me, job, "delivered"))["attempts"]
+    assert (attempt["status"], attempt["error"], attempt["duration"] < TIMEOUT) == (200, None, True)
+    assert attempt["response"] == ("[31mflood" * 200)[:200]
+
+
+async def test_a_dropped_object_calls_back_too(house: House) -> None:
+    """`callback-url` beside an object in the bucket is called, signed for the keys of its tenant."""
+    me = await house.sign_up()
+    secret = await secret_of(me)
+    tenant = (await me("POST", "/keys", json={"label": "tells the tenant"})).json()["tenant"]
+    access, password = house.stack.store_keys()
+    client = Minio(house.stack.store_endpoint, access, password, secure=False, region="us-east-1")
+    told: dict[str, Any] = {"callback-url": house.receiver.url("/dropped")}
+    sound = recording()
+    await asyncio.to_thread(
+        client.put_object, "drop", f"{tenant}/in/talk.wav", io.BytesIO(sound), len(sound), metadata=told
+    )
+    [call] = await house.receiver.called("/dropped")
+    assert Webhook(secret).verify(call.body, dict(call.headers))["type"] == "transcription.completed"
+
+
 async def test_a_slow_receiver_holds_up_nobody(house: House) -> None:
     """While one receiver lets every call hang, others are called at once, for the same tenant and for others."""
     me, them = await house.sign_up(), await house.sign_up()
@@ -365,3 +397,28 @@ async def test_a_kill_at_any_write(house: House, point: str, tmp_path_factory: p
     assert len({(call.headers["webhook-id"], call.body) for call in calls}) == 1
     assert len(log["attempts"]) == 1
     assert log["attempts"][0]["at"] <= time.time()
+
+
+async def test_a_bus_that_lost_everything_tells_nobody_again(house: House) -> None:
+    """With every stream and bucket gone, what was told is not told again, and what comes is told."""
+    me = await house.sign_up()
+    url = house.receiver.url("/lost")
+    job = await me.submit(recording(), callback_url=url)
+    await log_of(me, job, "delivered")
+    nc = await nats.connect(house.stack.nats_url, user="admin", password=house.stack.nats_password())
+    try:
+        async with asyncio.timeout(20):
+            while (await nc.jetstream().stream_info(subjects.CALLBACKS)).state.messages:
+                await asyncio.sleep(0.05)
+        for stream in subjects.STREAMS:
+            await nc.jetstream().delete_stream(stream)
+    finally:
+        await nc.close()
+    async with asyncio.timeout(60):
+        while (await me("GET", f"/jobs/{job}")).status != 200:
+            await asyncio.sleep(0.2)
+        while (reply := await me("POST", "/jobs", params={"callback_url": url}, data=recording(1))).status != 202:
+            await asyncio.sleep(0.2)
+    await log_of(me, reply.json()["job_id"], "delivered")
+    assert [call.json()["data"]["job_id"] for call in house.receiver.at("/lost")] == [job, reply.json()["job_id"]]
+    assert (await log_of(me, job))["state"] == "delivered"

@@ -3,7 +3,10 @@
 import asyncio
 import contextlib
 import socket
+import ssl
+import subprocess
 from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -206,6 +209,24 @@ async def test_the_environment_names_no_proxy(listener: Listener, monkeypatch: p
     async with poster(Policy(http=True), timeout=5, resolver=Rebinding([["127.0.0.1"]])) as calls:
         assert (await calls.post("http://example.com/", b"{}", {})).error == "address_refused"
     assert listener.connections == 0
+
+
+async def test_a_certificate_is_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A receiver whose certificate nobody vouches for is not spoken to; one that the operator vouches for is."""
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    make = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=receiver"
+    names = ("-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate))
+    await asyncio.to_thread(subprocess.run, (*make.split(), *names), check=True, capture_output=True)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(certificate, key)
+    async with receiving(tls) as there:
+        policy = Policy(hosts=[f"127.0.0.1:{there.port}"])
+        async with poster(policy, timeout=5) as calls:
+            assert (await calls.post(there.url("/", "https"), b"{}", {})).error == "tls"
+        assert there.calls == []
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        async with poster(policy, timeout=5) as calls:
+            assert (await calls.post(there.url("/", "https"), b"{}", {})).status == 204
 
 
 @pytest.mark.parametrize("address", PUBLIC)

@@ -117,6 +117,8 @@ class Service:
     async def evidence(self, tenant: str, job: str) -> Evidence:
         """Everything that is left of a job that has ended, once nothing of it is on the bus any more."""
         await until(lambda: self._is_quiet(tenant), "messages are left on the bus")
+        # They go just after the record tells of the end, which is seen here if the job's last message was lost.
+        await until(lambda: self._has_no_samples(tenant, job), "samples were left", patience=20)
         record = await self.records.get(tenant, job)
         outcome = await self.records.outcome(tenant, job)
         assert record is not None, "the record is gone"
@@ -129,6 +131,9 @@ class Service:
             stored=await self.stored(tenant, job),
             events=await self.events(tenant, job),
         )
+
+    async def _has_no_samples(self, tenant: str, job: str) -> bool:
+        return not any(name.endswith(".pcm") for name in await self.stored(tenant, job))
 
     async def _is_quiet(self, tenant: str) -> bool:
         return not await self.queued(tenant)

@@ -86,7 +86,7 @@ async def test_a_server_that_is_killed(service: Service, recording: Recording, l
     await all_complete(service, pairs, recording, like)
 
 
-@pytest.mark.parametrize("name", ["s3", "nats", "keys"])
+@pytest.mark.parametrize("name", ["s3", *(pytest.param(n, marks=pytest.mark.long) for n in ("nats", "keys"))])
 async def test_a_server_that_is_gone_for_long(service: Service, recording: Recording, like: bytes, name: str) -> None:
     """While a server is away units are tried again more often than they may be begun, and none of it is counted."""
     pairs = await in_the_middle(service, recording)
@@ -123,7 +123,15 @@ async def test_the_bus_loses_everything(service: Service, recording: Recording, 
     assert ended[cancelled, gone].record.state == State.CANCELLED
 
 
-@pytest.mark.parametrize("stream", [subjects.JOBS, subjects.PARTS, subjects.RESULTS, subjects.KV_RECORDS])
+@pytest.mark.parametrize(
+    "stream",
+    [
+        subjects.JOBS,
+        subjects.PARTS,
+        pytest.param(subjects.RESULTS, marks=pytest.mark.long),
+        pytest.param(subjects.KV_RECORDS, marks=pytest.mark.long),
+    ],
+)
 async def test_the_bus_loses_one_stream(service: Service, recording: Recording, like: bytes, stream: str) -> None:
     """Whichever stream or bucket is deleted alone, jobs complete, and the ledger hears of it."""
     pairs = await in_the_middle(service, recording)

@@ -104,11 +104,11 @@ class _Caller:
 
     async def delay(self, job: str) -> float:
         """Milliseconds from the job's end to its first call."""
-        ended = (await self._get(f"/jobs/{job}"))["timings"]["finished"]
+        ended = float((await self._get(f"/jobs/{job}"))["timings"]["finished"])
         # The receiver knows of the call before the log does.
         while not (found := (await self._get(f"/jobs/{job}/deliveries"))["attempts"]):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
-        return max(0.0, (found[0]["at"] - ended) * 1000)
+        return max(0.0, (float(found[0]["at"]) - ended) * 1000)
 
     async def _get(self, path: str) -> dict[str, Any]:
         async with self._session.get(self._url + path, headers={"x-api-key": self._key}) as answer:

@@ -168,7 +168,8 @@ class Run:
     async def _tenant(self) -> str:
         """From the standard input: whose jobs these are is nothing that a client is told."""
         print(json.dumps({"step": "jobs", "job": self._jobs[0]}), flush=True)
-        return (await asyncio.to_thread(sys.stdin.readline)).strip()
+        line: str = await asyncio.to_thread(sys.stdin.readline)
+        return line.strip()
 
     async def _watch_lag(self) -> None:
         while True:

@@ -12,6 +12,7 @@ from services.contracts.errors import Code, Problem
 from services.contracts.stream import Close
 from services.ingest.auth import Authenticator
 from services.runtime.jsapi import Unavailable
+from services.runtime.lifecycle import cancel
 from services.runtime.metrics import Metrics
 
 VERIFY = 2.0
@@ -50,9 +51,7 @@ class Stream:
             ends: tuple[asyncio.Future[Any], ...] = (*tasks, self._ended)
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await cancel(*tasks)
         for task in tasks:
             if not task.cancelled():
                 task.result()

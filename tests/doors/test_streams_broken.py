@@ -150,7 +150,9 @@ async def test_nothing_is_missed_or_repeated_when_ingests_are_killed(own: Front)
                 count += 1
             if n % 2:
                 await reader.until(count - 1)  # else it is killed in the middle of it
-            own.stack.process(("ingest", "ingest-2")[n // 2 % 2]).kill()
+            target = own.stack.process(("ingest", "ingest-2")[n % 2])
+            await target.wait_ready()
+            target.kill()
         await reader.until(count - 1)
     finally:
         task.cancel()

@@ -22,6 +22,7 @@ from services.ingest.limits import RateLimits
 from services.ingest.problems import problem_of
 from services.ingest.settings import Settings
 from services.ingest.streams import Ending, Streams
+from services.runtime.lifecycle import cancel
 from services.runtime.logs import get_logger
 
 HEARTBEAT = 20.0
@@ -205,9 +206,7 @@ class _Socket:
 
     async def _stop(self, *jobs: str) -> None:
         tasks = [task for job in jobs if (task := self._watches.pop(job, None))]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel(*tasks)
 
     async def _send(self, text: str) -> None:
         """Send when it is its turn; a reader that takes nothing is cut off. Raises ConnectionError."""

@@ -25,7 +25,9 @@ async def test_models_are_those_of_the_engines(me: Caller) -> None:
     listed = {model["id"]: model for model in (await me("GET", "/v1/models")).json()["data"]}
     assert listed["base"]["available"] is True
     away = [name for name, model in listed.items() if not model["available"]]
-    available = sorted(listed.keys() - set(away))
+    # The list also names models as other services call them; a refusal names the models themselves.
+    available = ["base", "tiny.en"]
+    assert set(available) <= listed.keys() - set(away)
     reply = await me("POST", "/transcribe", params={"model": away[0]}, data=TALK)
     assert (reply.status, reply.code) == (422, "model_not_available")
     assert reply.json()["available"] == available

@@ -196,8 +196,11 @@ async def test_memory_does_not_grow_with_the_length(sandbox: Sandbox) -> None:
 
 
 def own_memory(pid: int) -> int:
-    """Bytes that a process shares with nobody, proc(5)."""
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    """Bytes that a process shares with nobody, proc(5); 0 when it has just ended."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except (ProcessLookupError, FileNotFoundError):
+        return 0
     return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith("Private"))
 
 

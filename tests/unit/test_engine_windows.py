@@ -48,7 +48,7 @@ def test_every_sample_of_speech_is_in_one_window(
         last = first + count
     assert heard.max(initial=0) <= 1
     for begin, end in speech if vad else [(start, start + len(samples) / RATE)]:
-        low, high = max(0, round((begin - start) * RATE)), min(len(samples), round((end - start) * RATE))
+        low, high = (min(max(0, round((edge - start) * RATE)), len(samples)) for edge in (begin, end))
         assert heard[low:high].all()
 
 

@@ -3,6 +3,10 @@
 Every service has a user of its own with the subjects that its work needs and no others: a transcriber that was
 talked into something cannot make keys, an ingest cannot forge words. Nobody may delete or purge a stream, or
 delete a message of one. The operator's `admin` may do everything; no service knows its password.
+
+A tenant's own services are guests: in an account of their own, into which nothing leads but what is imported by name.
+nats-server does not check to which subject an answer is asked for, and delivers it there with its own authority; an
+account is what such an answer cannot leave.
 """
 
 from collections.abc import Iterable, Mapping
@@ -55,7 +59,9 @@ def table() -> Mapping[str, Permissions]:
                 f"{subjects.BELL}.callbacks.>",
                 f"{subjects.BELL}.submit.>",
                 subjects.KEYS_REVOKED,
+                _DISCOVERY,
             ),
+            allow_responses=True,
         ),
         "transcriber": Permissions(
             publish=(
@@ -72,7 +78,8 @@ def table() -> Mapping[str, Permissions]:
                 *_pull(subjects.JOBS),
                 *_pull(subjects.PARTS),
             ),
-            subscribe=(_own_inbox("transcriber"), f"{subjects.BELL}.>", subjects.cancel("*", "*")),
+            subscribe=(_own_inbox("transcriber"), f"{subjects.BELL}.>", subjects.cancel("*", "*"), _DISCOVERY),
+            allow_responses=True,
         ),
         "keys": Permissions(
             publish=(
@@ -80,31 +87,51 @@ def table() -> Mapping[str, Permissions]:
                 *_streams("CREATE", "INFO"),
                 *_pull(subjects.RESULTS, subjects.USAGE_CONSUMER),
             ),
-            subscribe=(_own_inbox("keys"), "keys.v1.>", "$SRV.>"),
+            subscribe=(_own_inbox("keys"), "keys.v1.>", _DISCOVERY),
             allow_responses=True,
         ),
         ADMIN: Permissions(publish=(">",), subscribe=(">",), allow_responses=True),
     }
 
 
-def publisher(tenant: str) -> tuple[str, Permissions]:
-    """The user of a tenant's own services, and what they may: submit its jobs, and read what becomes of them.
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """The account of a tenant's own services, with its one user; both have the same name.
+
+    `imports` are subjects of the service's account, each with the name under which the guest knows it.
+    """
+
+    user: str
+    permissions: Permissions
+    imports: Mapping[str, str]
+
+
+def guest(tenant: str) -> Guest:
+    """A tenant's own services: they submit its jobs, and read what becomes of them.
 
     They read by consumers that are there. Who may make consumers may have messages delivered to any subject.
     """
-    user, consumer = subjects.reader(tenant), subjects.reader(tenant)
-    reading = [
-        subject
-        for stream in (subjects.RESULTS, subjects.REJECTED)
-        for subject in (
-            f"$JS.API.CONSUMER.INFO.{stream}.{consumer}",
-            f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}",
-            f"$JS.ACK.{stream}.{consumer}.>",
-        )
-    ]
-    return user, Permissions(publish=(subjects.submit(tenant), *reading), subscribe=(_own_inbox(user),))
+    user = subjects.reader(tenant)
+    imports = {subjects.submit(tenant): subjects.submit(tenant)}
+    for stream in (subjects.RESULTS, subjects.REJECTED):
+        for verb in ("INFO", "MSG.NEXT"):
+            # Below `$JS.API` every account has JetStream's own answer: that it is not enabled there.
+            name = f"API.CONSUMER.{verb}.{stream}.{user}"
+            imports[f"$JS.{name}"] = f"$JS.{subjects.DOMAIN}.{name}"
+        imports[f"$JS.ACK.{stream}.{user}.>"] = f"$JS.ACK.{stream}.{user}.>"
+    return Guest(user, Permissions(tuple(imports.values()), ("_INBOX.>", _own_inbox(user))), imports)
 
 
+EXPORTS: Mapping[str, bool] = {
+    subjects.ALL_SUBMITS: False,
+    **{f"$JS.API.CONSUMER.INFO.{stream}.*": False for stream in (subjects.RESULTS, subjects.REJECTED)},
+    **{f"$JS.API.CONSUMER.MSG.NEXT.{stream}.*": True for stream in (subjects.RESULTS, subjects.REJECTED)},
+    **{f"$JS.ACK.{stream}.*.>": False for stream in (subjects.RESULTS, subjects.REJECTED)},
+}
+"""What guests may import of the service's account, and whether one request may have many answers."""
+
+_DISCOVERY = "$SRV.>"
+"""Where NATS micro services are asked whether they are there."""
 _KEYS_REQUESTS = (
     subjects.KEYS_VERIFY,
     subjects.KEYS_CREATE,

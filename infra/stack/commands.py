@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from infra.nats import permissions
+from infra.nats.reload import reload
 from infra.stack import logs as log_files
 from infra.stack import probes, secrets, specs
 from infra.stack.errors import StackError
@@ -18,7 +19,7 @@ from infra.stack.home import DEFAULT_MIN_FREE_BYTES, Home, HomeLock, read_json
 from infra.stack.process import State
 from infra.stack.stack import Stack
 from services.contracts.ids import is_tenant
-from services.contracts.subjects import inbox
+from services.contracts.subjects import DOMAIN
 
 DEFAULT_HTTP_PORT = 3333
 DETACHED_START_TIMEOUT = 90.0
@@ -205,15 +206,16 @@ def nats_grant(home: Home, environ: Mapping[str, str], tenant: str) -> int:
     """
     if not is_tenant(tenant):
         raise StackError("A tenant is 16 small letters and digits; `desifre keys list` shows them.")
-    user, _ = permissions.publisher(tenant)
+    user = permissions.guest(tenant).user
     known = secrets.make_anew(home.secrets_file, f"nats.{user}")
     wiring = specs.Wiring(home, known, home.known_ports(), DEFAULT_HTTP_PORT, environ)
     wiring.write_bus_configuration()
     state = read_json(home.state_file) if HomeLock(home).holder() is not None else {}
     for process in state.get("processes", []):
-        if process["name"] == specs.NATS and process["pid"]:
-            os.kill(process["pid"], signal.SIGHUP)
-    login = {"url": wiring.nats_url, "user": user, "password": known[f"nats.{user}"], "inbox_prefix": inbox(user)}
+        running = process["name"] == specs.NATS and process["pid"]
+        if running and not reload(process["pid"], process["ready_port"]):
+            raise StackError("nats-server did not read its users again; see `desifre logs nats`.")
+    login = {"url": wiring.nats_url, "user": user, "password": known[f"nats.{user}"], "domain": DOMAIN}
     print(json.dumps(login, indent=1))
     return 0
 

@@ -88,15 +88,16 @@ class Wiring:
     def write_bus_configuration(self) -> None:
         """Put down what nats-server reads at its start, and when it is told to read it again."""
         granted = [name.removeprefix(GRANTED) for name in self.secrets if name.startswith(GRANTED)]
-        publishers = dict(permissions.publisher(tenant) for tenant in granted)
+        guests = [permissions.guest(tenant) for tenant in granted]
         file = self.home.bus_passwords_file
         file.touch(mode=0o600)
-        file.write_text(nats_config.passwords({user: self.secrets[f"nats.{user}"] for user in publishers}))
+        file.write_text(nats_config.passwords({guest.user: self.secrets[f"nats.{guest.user}"] for guest in guests}))
         text = nats_config.render(
             port=self.ports["nats"],
             monitor_port=self.ports["nats_monitor"],
             store_dir=self.home.nats,
-            users={**permissions.table(), **publishers},
+            users=permissions.table(),
+            guests=guests,
             passwords=os.path.relpath(file, self._nats_conf.parent),
         )
         draft = self._nats_conf.with_suffix(".draft")

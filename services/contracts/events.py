@@ -45,6 +45,7 @@ class Record(Frozen):
     seconds: float | None = Field(default=None, description="charged, when terminal")
     external_id: str | None = Field(default=None, description="the publisher's own id, of a job from the bus")
     callback: bool = Field(default=False, description="somebody is to be told of the end: see the manifest")
+    traceparent: str | None = Field(default=None, description="the submitter's trace context, W3C")
 
     @property
     def bits(self) -> int:

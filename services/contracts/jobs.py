@@ -91,7 +91,7 @@ class Manifest(Frozen):
     callback_url: str | None = Field(default=None, description="who is told of the end; never logged")
     callback_include: Literal["transcript"] | None = None
     external_id: str | None = Field(default=None, description="the publisher's own id, of a job from the bus")
-    traceparent: str | None = Field(default=None, description="the publisher's trace context")
+    traceparent: str | None = Field(default=None, description="the submitter's trace context, W3C")
     dropped: str | None = Field(default=None, description="key in the bucket `drop` that it came from; never logged")
     etag: str | None = Field(default=None, description="of that object")
 

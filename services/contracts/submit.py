@@ -9,7 +9,7 @@ from services.contracts.jobs import Frozen, Lane
 LARGEST = 1 << 20
 """Bytes of a message: about 780 kB of audio in base64. What is larger goes through the bucket."""
 TRACEPARENT = "traceparent"
-"""Header with the W3C trace context of the publisher, kept in the job's manifest."""
+"""Header with the W3C trace context: of a submission, and from then on of every message about the job."""
 
 
 class Submit(Frozen):
@@ -27,6 +27,10 @@ class Submit(Frozen):
     audio: Annotated[str | None, Field(description="the recording itself in base64, if it is small")] = None
     options: Annotated[dict[str, Any], Field(description="as in a form of POST /jobs")] = Field(default_factory=dict)
     lane: Literal[Lane.INTERACTIVE, Lane.BATCH] = Lane.BATCH
+    callback_url: Annotated[str | None, Field(description="who is told of the end, over HTTP")] = None
+    callback_include: Annotated[
+        Literal["transcript"] | None, Field(description="what is told beside a summary, if it is small enough")
+    ] = None
     name: Annotated[str | None, Field(max_length=1024, description="file name, shown with the job")] = None
 
 

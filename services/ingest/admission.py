@@ -285,7 +285,7 @@ class Admission:
         """Ask for the job to be prepared, unless that is done. Asking again is always safe."""
         if not record.state.terminal and not record.sealed:
             work = JobWork(job=record.job, tenant=record.tenant, size=record.size, model=record.model)
-            await self._bus.offer(subjects.job(record.lane, record.tenant, record.job), work)
+            await self._bus.offer(subjects.job(record.lane, record.tenant, record.job), work, record.traceparent)
 
     async def _register(self, who: Claims, job: str, size: int) -> None:
         """Have keys count this job. Raises the `Problem` of the quota that stands against it."""

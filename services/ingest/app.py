@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from services.contracts import objects
+from services.contracts import objects, subjects
 from services.ingest.admission import Admission
 from services.ingest.auth import authenticator
 from services.ingest.callbacks.collect import collector
@@ -130,12 +130,15 @@ async def app(settings: Settings, life: Life) -> AsyncIterator[None]:
             tasks.start(deliverer.run(), name="callbacks")
             tasks.start(sidecars.consumer(bus).run(), name="sidecars")
             tasks.start(bucket.run(), name="drop")
-            tasks.start(BusDoor(bus, admission, engines, drop, settings).run(), name="submit")
+            tasks.start(BusDoor(bus, admission, engines, drop, policy, settings).run(), name="submit")
             tasks.start(Reconciler(bus, blobs, records, eraser, sweep, pace).run(), name="reconcile")
             tasks.start(events.mind(), name="relay")
             tasks.start(streams.mind(), name="streams")
             guard = Guard(auth, tickets, limits, settings)
-            async with serve(application(docs.all_routes(), guard, metrics), settings):
+            async with (
+                serve(application(docs.all_routes(), guard, metrics), settings),
+                bus.serve(subjects.INGEST_SERVICE),
+            ):
                 try:
                     yield
                 finally:

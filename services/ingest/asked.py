@@ -1,5 +1,6 @@
 """What a submission asks for, and how it is written down in the job's manifest."""
 
+import re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -28,8 +29,14 @@ class Origin:
 
 
 NO_ORIGIN = Origin()
+_TRACE = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 Ask = Callable[[], Awaitable[Asked]]
 """Asked after the last byte of the recording: the fields of a form may follow its file."""
+
+
+def trace_of(header: str | None) -> str | None:
+    """The trace context (W3C) that a submission's header names; one that is none is left out, as the standard asks."""
+    return header if header and _TRACE.fullmatch(header) else None
 
 
 def ask_of(who: Claims, options: Options | Asked | Ask) -> Ask:

@@ -155,9 +155,9 @@ class Reconciler:
         if not work:
             # Not prepared to the end, or complete without an outcome: a prepare sees which, and does the rest.
             ask = JobWork(job=job, tenant=tenant, size=record.size, model=record.model)
-            await self._bus.offer(subjects.job(record.lane, tenant, job), ask)
+            await self._bus.offer(subjects.job(record.lane, tenant, job), ask, record.traceparent)
         for n, part in work.items():
-            await self._bus.offer(subjects.part(record.lane, tenant, job, n), part)
+            await self._bus.offer(subjects.part(record.lane, tenant, job, n), part, record.traceparent)
         self._log.info("a job was put back on the bus", tenant=tenant, job=job, parts=len(work))
 
     async def _parts(self, record: Record) -> dict[int, PartWork]:

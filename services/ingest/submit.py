@@ -7,7 +7,6 @@ ten thousand. What cannot become a job ends in `rejected.<tenant>`; what only ha
 import asyncio
 import base64
 import binascii
-import re
 from collections.abc import AsyncIterator
 
 from nats.aio.msg import Msg
@@ -21,7 +20,8 @@ from services.contracts.ids import is_tenant
 from services.contracts.jobs import Door
 from services.contracts.submit import TRACEPARENT, Rejected, Submit
 from services.ingest.admission import Admission
-from services.ingest.asked import Origin
+from services.ingest.asked import Asked, Origin, trace_of
+from services.ingest.callbacks.policy import FIELDS, Policy
 from services.ingest.crowd import Crowd
 from services.ingest.engines import Engines
 from services.ingest.http.names import clean_name
@@ -41,18 +41,20 @@ TRIES = 5
 """Deliveries after which one that only breaks us is rejected: it must not hold up those behind it for ever."""
 QUIET = 0.5
 """Seconds without a submission after which a tenant's consumer is left alone."""
-_TRACE = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _READ = 7 * 86_400.0
 
 
 class BusDoor:
     """Turns submissions into jobs. `drop` is the bucket in which their objects lie."""
 
-    def __init__(self, bus: Bus, admission: Admission, engines: Engines, drop: Blobs, settings: Settings) -> None:
+    def __init__(
+        self, bus: Bus, admission: Admission, engines: Engines, drop: Blobs, callbacks: Policy, settings: Settings
+    ) -> None:
         self._bus = bus
         self._admission = admission
         self._engines = engines
         self._drop = drop
+        self._callbacks = callbacks
         self._settings = settings
         self._crowd = Crowd(self._waiting, self._drain, every=3.0, at_once=4 * AT_ONCE)
         self._log = get_logger()
@@ -151,26 +153,26 @@ class BusDoor:
         who = Claims(tenant=tenant, key_id="nats", username="nats", scopes=(Scope.SUBMIT,))
         if await self._admission.known(who, Door.NATS, ask.id) is not None:
             return
-        fields = {name: field_of(value) for name, value in ask.options.items()}
+        asked = {**ask.options, **ask.model_dump(include=set(FIELDS), exclude_none=True)}
+        others, callback = self._callbacks.wish({name: field_of(value) for name, value in asked.items()})
         options = options_of(
-            fields, await self._engines.models(), self._settings.default_model, self._settings.default_language
+            others, await self._engines.models(), self._settings.default_model, self._settings.default_language
         )
         if ask.audio is not None:
             data = _decoded(ask.audio)
             chunks, length = _one(data), len(data)
         else:
             chunks, length = await self._object(tenant, ask.object or "")
-        trace = (message.headers or {}).get(TRACEPARENT, "")
         await self._admission.receive(
             who,
             chunks,
-            options=options,
+            options=Asked(options, callback),
             door=Door.NATS,
             lane=ask.lane,
             length=length,
             name=clean_name(ask.name or ask.object),
             idempotency_key=ask.id,
-            origin=Origin(external_id=ask.id, traceparent=trace if _TRACE.fullmatch(trace) else None),
+            origin=Origin(external_id=ask.id, traceparent=trace_of((message.headers or {}).get(TRACEPARENT))),
         )
 
     async def _object(self, tenant: str, key: str) -> tuple[AsyncIterator[bytes], int]:

@@ -8,6 +8,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import nats
@@ -23,7 +24,7 @@ from services.contracts.errors import Code, Problem
 from services.contracts.jobs import Frozen
 from services.runtime.failpoints import Failpoints
 from services.runtime.jsapi import AWAY, Unavailable, api, subject_counts
-from services.runtime.kv import Kv
+from services.runtime.kv import Kv, traced
 from services.runtime.logs import get_logger
 from services.runtime.settings import Settings
 from services.runtime.streams import stream_configs
@@ -57,12 +58,15 @@ class Bus:
             if "error" in answer:
                 raise Unavailable(f"stream {name}")
 
-    async def offer(self, subject: str, work: Frozen) -> bool:
-        """Publish a unit of work; False when that unit is queued or in hand already. Repeating is always safe."""
+    async def offer(self, subject: str, work: Frozen, trace: str | None = None) -> bool:
+        """Publish a unit of work; False when that unit is queued or in hand already. Repeating is always safe.
+
+        `trace` is the job's trace context, for the headers.
+        """
         kind = subject.split(".", 1)[0]
         self._fail.hit("offer", kind, "before")
         try:
-            await self.js.publish(subject, work.encode(), timeout=5)
+            await self.js.publish(subject, work.encode(), headers=traced(trace), timeout=5)
         except APIError as error:
             if error.err_code == TOO_MANY_PER_SUBJECT:
                 return False
@@ -72,12 +76,12 @@ class Bus:
         self._fail.hit("offer", kind, "after")
         return True
 
-    async def publish(self, subject: str, message: Frozen, headers: dict[str, str] | None = None) -> None:
-        """Publish to a stream and wait until it is stored."""
+    async def publish(self, subject: str, message: Frozen, trace: str | None = None) -> None:
+        """Publish to a stream and wait until it is stored; `trace` as for `offer`."""
         kind = subject.rsplit(".", 1)[-1] if subject.startswith("results.") else subject.split(".", 1)[0]
         self._fail.hit("publish", kind, "before")
         try:
-            await self.js.publish(subject, message.encode(), headers=headers, timeout=5)
+            await self.js.publish(subject, message.encode(), headers=traced(trace), timeout=5)
         except AWAY as error:
             raise Unavailable("bus") from error
         self._fail.hit("publish", kind, "after")
@@ -134,8 +138,13 @@ class Bus:
         return answer.model_validate_json(reply.data)
 
     @asynccontextmanager
-    async def serve(self, name: str, handlers: Mapping[str, tuple[type[Frozen], Handler]]) -> AsyncIterator[None]:
-        """Answer requests as a discoverable NATS micro service. A handler raises `Problem` to refuse."""
+    async def serve(
+        self, name: str, handlers: Mapping[str, tuple[type[Frozen], Handler]] = MappingProxyType({})
+    ) -> AsyncIterator[None]:
+        """Answer requests as a discoverable NATS micro service. A handler raises `Problem` to refuse.
+
+        Without handlers it is there to be found: `nats micro list` shows every process that runs.
+        """
         log = get_logger()
 
         def endpoint(subject: str, model: type[Frozen], handler: Handler) -> Callable[[Request], Awaitable[None]]:

@@ -12,6 +12,7 @@ from nats.js import JetStreamContext
 from nats.js.errors import APIError
 
 from services.contracts import subjects
+from services.contracts.submit import TRACEPARENT
 from services.runtime.failpoints import Failpoints
 from services.runtime.jsapi import AWAY, Unavailable, read_batch, read_last, subject_counts
 
@@ -50,20 +51,25 @@ class Kv:
             return None
         return Entry(found.data, _sequence(found))
 
-    async def create(self, key: str, value: bytes, ttl: float | None = None) -> int:
-        """Write a key that is not there; `ttl` in seconds. Returns the revision; raises `Conflict`."""
+    async def create(self, key: str, value: bytes, ttl: float | None = None, trace: str | None = None) -> int:
+        """Write a key that is not there; `ttl` in seconds, `trace` for the headers. Returns the revision.
+
+        Raises `Conflict`.
+        """
         try:
-            return await self._write(key, value, 0, ttl)
+            return await self._write(key, value, 0, ttl, traced(trace))
         except Conflict:
             # A deleted key leaves a marker behind: the key is free, but its last sequence is not 0.
             marker = await self._marker(key)
             if marker is None:
                 raise
-            return await self._write(key, value, marker, ttl)
+            return await self._write(key, value, marker, ttl, traced(trace))
 
-    async def update(self, key: str, value: bytes, revision: int, ttl: float | None = None) -> int:
+    async def update(
+        self, key: str, value: bytes, revision: int, ttl: float | None = None, trace: str | None = None
+    ) -> int:
         """Compare-and-set. Returns the new revision; raises `Conflict`."""
-        return await self._write(key, value, revision, ttl)
+        return await self._write(key, value, revision, ttl, traced(trace))
 
     async def put(self, key: str, value: bytes, ttl: float | None = None) -> int:
         """Write, whatever is there."""
@@ -121,6 +127,11 @@ class Kv:
             raise Unavailable("bus") from error
         self._fail.hit("cas", self._bucket, "after")
         return ack.seq
+
+
+def traced(trace: str | None) -> dict[str, str] | None:
+    """The headers that carry a trace context."""
+    return {TRACEPARENT: trace} if trace else None
 
 
 def _sequence(message: Msg) -> int:

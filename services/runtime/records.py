@@ -40,6 +40,7 @@ def fresh(manifest: Manifest) -> Record:
         timings=Timings(accepted=manifest.created),
         external_id=manifest.external_id,
         callback=manifest.callback_url is not None,
+        traceparent=manifest.traceparent,
     )
 
 
@@ -73,7 +74,7 @@ class Records:
             if left <= 0:
                 return False
         try:
-            await self._kv.create(subjects.record(record.tenant, record.job), record.encode(), left)
+            await self._kv.create(subjects.record(record.tenant, record.job), record.encode(), left, record.traceparent)
         except Conflict:
             return False
         return True
@@ -110,7 +111,7 @@ class Records:
             if changed is None or changed == record:
                 return record
             try:
-                await self._kv.update(key, changed.encode(), entry.revision)
+                await self._kv.update(key, changed.encode(), entry.revision, trace=record.traceparent)
             except Conflict:
                 continue
             return changed
@@ -149,9 +150,9 @@ class Records:
                 return
             try:
                 if entry is None:
-                    await self._kv.create(key, changed.encode(), RETENTION)
+                    await self._kv.create(key, changed.encode(), RETENTION, record.traceparent)
                 else:
-                    await self._kv.update(key, changed.encode(), entry.revision, RETENTION)
+                    await self._kv.update(key, changed.encode(), entry.revision, RETENTION, record.traceparent)
             except Conflict:
                 continue
             return

@@ -18,7 +18,10 @@ def stream_configs(replicas: int = 1) -> list[dict[str, Any]]:
         base
         | _work(subjects.SUBMIT, subjects.ALL_SUBMITS)
         # Here a subject is a tenant and not a unit: who is this far ahead is told so by the ack.
-        | {"max_msgs_per_subject": 10_000, "max_msg_size": LARGEST, "max_bytes": 8 << 30},
+        | {"max_msgs_per_subject": 10_000, "max_msg_size": LARGEST, "max_bytes": 8 << 30}
+        # Our publishers have ids of their own. A `Nats-Msg-Id` counts for the whole stream, so that another tenant's
+        # would have a submission thrown away: the least window that the server takes, 0.1 s.
+        | {"duplicate_window": 100_000_000},
         base
         | {
             "name": subjects.REJECTED,

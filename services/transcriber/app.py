@@ -52,6 +52,7 @@ async def transcriber(settings: TranscriberSettings, life: Life) -> AsyncIterato
         health.add("bus", bus.ping)
         health.add("store", blobs.ping)
         await stack.enter_async_context(ops_server(settings.ops_port, health, metrics))
+        await stack.enter_async_context(bus.serve(subjects.TRANSCRIBER_SERVICE))
         tasks = await stack.enter_async_context(Tasks(life.died))
         tasks.start(announcer.run(), name="announce")
         await _work(stack, settings, bus, blobs, engine, sandbox, rate, meters, tasks)

@@ -161,7 +161,7 @@ class Assembler:
                 options=manifest.options,
                 language=record.language,
             )
-            await self._bus.offer(subjects.part(record.lane, record.tenant, record.job, n), work)
+            await self._bus.offer(subjects.part(record.lane, record.tenant, record.job, n), work, record.traceparent)
 
     async def fail(self, record: Record, failure: Failure, *, ours: bool) -> None:
         """End a job with a failure. Those that are our fault are kept for the operator, and cost nobody anything."""
@@ -176,4 +176,4 @@ class Assembler:
         settled = await self._records.finish(outcome, record.tenant)
         self._count(settled)
         if ours and settled.state is State.FAILED:
-            await self._bus.publish(subjects.dead(record.tenant, record.job), settled)
+            await self._bus.publish(subjects.dead(record.tenant, record.job), settled, record.traceparent)

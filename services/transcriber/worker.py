@@ -122,7 +122,7 @@ class PartWorker:
         except SamplesMissing:
             await self._prepare_again(record, name)
             return
-        await self._commit(work, part, words)
+        await self._commit(work, record, part, words)
 
     @staticmethod
     def _begin(record: Record, n: int) -> Record | None:
@@ -231,7 +231,7 @@ class PartWorker:
             await asyncio.gather(*running, return_exceptions=True)
         return _Heard(language, probability, [found[index] for index in sorted(found)])
 
-    async def _commit(self, work: PartWork, part: Part, words: PartWords) -> None:
+    async def _commit(self, work: PartWork, record: Record, part: Part, words: PartWords) -> None:
         tenant, job = work.tenant, work.job
         event = SegmentsEvent(
             job=job,
@@ -240,7 +240,7 @@ class PartWorker:
             end=part.end / SAMPLE_RATE,
             segments=words.segments,
         )
-        await self._bus.publish(subjects.segments(tenant, job), event)
+        await self._bus.publish(subjects.segments(tenant, job), event, record.traceparent)
 
         def done(record: Record) -> Record | None:
             if record.bits >> work.n & 1:
@@ -264,7 +264,7 @@ class PartWorker:
         get_logger().error("samples are missing; preparing again", job=job)
         await self._records.unseal(tenant, job)
         work = JobWork(job=job, tenant=tenant, size=record.size, model=record.model)
-        await self._bus.offer(subjects.job(record.lane, tenant, job), work)
+        await self._bus.offer(subjects.job(record.lane, tenant, job), work, record.traceparent)
 
 
 def engine_task(options: Options, language: str | None, job: str, n: int) -> Task:

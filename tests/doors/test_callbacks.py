@@ -1,6 +1,7 @@
 """Callbacks on the whole service: signed, told once, until they are heard, whatever is restarted meanwhile."""
 
 import asyncio
+import base64
 import io
 import json
 import time
@@ -19,6 +20,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from infra.stack import Stack
 from services.contracts import subjects
+from services.runtime.jsapi import read_batch
 from tests.doors.caller import Caller, Reply, form
 from tests.doors.receiver import Receiver, flood, receiving, silence, status
 from tests.media import encode, talk
@@ -325,6 +327,28 @@ async def test_a_dropped_object_calls_back_too(house: House) -> None:
     )
     [call] = await house.receiver.called("/dropped")
     assert Webhook(secret).verify(call.body, dict(call.headers))["type"] == "transcription.completed"
+
+
+async def test_a_submission_on_the_bus_calls_back_too(house: House) -> None:
+    """Its call is signed for its tenant's keys, and its trace goes with every event of it."""
+    me = await house.sign_up()
+    secret = await secret_of(me)
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    ask = {"id": "1", "audio": base64.b64encode(recording(7)).decode(), "callback_url": house.receiver.url("/bus")}
+    tenant = (await me("POST", "/keys", json={"label": "tells the tenant"})).json()["tenant"]
+    nc = await nats.connect(
+        house.stack.nats_url, user="admin", password=house.stack.nats_password(), inbox_prefix=b"_INBOX_admin"
+    )
+    try:
+        await nc.jetstream().publish(subjects.submit(tenant), json.dumps(ask).encode(), headers={"traceparent": trace})
+        [call] = await house.receiver.called("/bus")
+        told = Webhook(secret).verify(call.body, dict(call.headers))
+        events, _ = await read_batch(nc, subjects.RESULTS, subjects.results(tenant, told["data"]["job_id"]), 0, 100)
+    finally:
+        await nc.close()
+    seen = [((one.headers or {}).get("Nats-Subject", "").rsplit(".")[-1], (one.headers or {})) for one in events]
+    assert {kind for kind, _ in seen} == {"state", "segments"}
+    assert [headers.get("traceparent") for _, headers in seen] == [trace] * len(seen)
 
 
 async def test_a_slow_receiver_holds_up_nobody(house: House) -> None:

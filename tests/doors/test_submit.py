@@ -18,6 +18,7 @@ import nats.js.errors
 import pytest
 from minio import Minio
 from nats.aio.client import Client
+from nats.js import JetStreamContext
 
 from infra.stack import Stack
 from services.contracts import objects, subjects
@@ -59,7 +60,6 @@ async def logged_in(login: dict[str, str], complaints: list[str] | None = None) 
                     login["url"],
                     user=login["user"],
                     password=login["password"],
-                    inbox_prefix=login["inbox_prefix"],
                     allow_reconnect=False,
                     error_cb=note,
                 )
@@ -81,15 +81,19 @@ class Publisher:
     login: dict[str, str]
     complaints: list[str]
 
+    @property
+    def js(self) -> JetStreamContext:
+        return self.nc.jetstream(domain=self.login["domain"])
+
     async def submit(self, headers: dict[str, str] | None = None, **message: Any) -> None:
         await self.raw(json.dumps(message).encode(), headers)
 
     async def raw(self, data: bytes, headers: dict[str, str] | None = None) -> None:
-        await self.nc.jetstream().publish(subjects.submit(self.tenant), data, headers=headers, stream=subjects.SUBMIT)
+        await self.js.publish(subjects.submit(self.tenant), data, headers=headers, stream=subjects.SUBMIT)
 
     async def read(self, stream: str = subjects.RESULTS) -> bytes:
         """The next event for this tenant, waited for."""
-        pull = await self.nc.jetstream().pull_subscribe_bind(subjects.reader(self.tenant), stream)
+        pull = await self.js.pull_subscribe_bind(subjects.reader(self.tenant), stream)
         async with asyncio.timeout(20):
             while True:
                 try:
@@ -147,6 +151,8 @@ async def test_a_message_with_audio_becomes_a_job(front: Front, publisher: Publi
     found = await manifest(front, record)
     assert (found.options.language, found.name, found.traceparent) == ("de", "talk.wav", TRACE)
     assert await front.blobs.get(objects.source(record.tenant, record.job)) == b"small"
+    work = await front.bus.js.get_last_msg(subjects.JOBS, subjects.job(record.lane, record.tenant, record.job))
+    assert (work.headers or {})["traceparent"] == TRACE
     await front.complete(record.job)
     while not (last := await publisher.record()).state.terminal:
         pass
@@ -191,6 +197,8 @@ async def test_repeats_by_id_are_one_job(front: Front, publisher: Publisher) -> 
         ({"id": "x", "audio": "QUJD", "lane": "live"}, "submission_malformed"),
         ({"id": "x", "audio": ""}, "empty_file"),
         ({"id": "x", "audio": "QUJD", "options": {"model": "nonsense"}}, "model_unknown"),
+        ({"id": "x", "audio": "QUJD", "callback_url": "https://127.0.0.1/hook"}, "callback_url_refused"),
+        ({"id": "x", "audio": "QUJD", "callback_include": "transcript"}, "option_invalid"),
         ({"id": "x", "audio": "QUJD", "options": {"colour": 1}}, "option_unknown"),
         ({"id": "x", "object": "{tenant}/missing.wav"}, "object_not_found"),
         ({"id": "x", "object": "{tenant}/../aaaaaaaaaaaaaaaa/theirs.wav"}, "object_not_found"),
@@ -237,6 +245,8 @@ async def test_a_publisher_may_do_just_that(front: Front, publisher: Publisher) 
         f"$JS.API.CONSUMER.CREATE.RESULTS.{reader}.results.>",
         f"$JS.API.CONSUMER.CREATE.RESULTS.{reader}.results.{publisher.tenant}.>",
         f"$JS.API.CONSUMER.MSG.NEXT.RESULTS.{subjects.reader(other)}",
+        f"$JS.{subjects.DOMAIN}.API.CONSUMER.MSG.NEXT.RESULTS.{subjects.reader(other)}",
+        f"$JS.ACK.RESULTS.{subjects.reader(other)}.1.1.1.1.0",
         f"$JS.API.CONSUMER.MSG.NEXT.RESULTS.{subjects.USAGE_CONSUMER}",
         "$JS.API.STREAM.INFO.RESULTS",
         "$JS.API.DIRECT.GET.RESULTS",
@@ -247,12 +257,52 @@ async def test_a_publisher_may_do_just_that(front: Front, publisher: Publisher) 
         await publisher.nc.flush()
         await publisher.nc.flush()
         assert any(subject.lower() in each for each in complaints), subject
-    for subject in (">", "results.>", f"{subjects.RELAY}.>", "submit.>", "_INBOX.>"):
+    for subject in (">", "results.>", f"{subjects.RELAY}.>", "submit.>", f"{subjects.inbox('ingest')}.>"):
         complaints.clear()
         await publisher.nc.subscribe(subject)
         await publisher.nc.flush()
         await publisher.nc.flush()
         assert any("permissions violation" in each for each in complaints), subject
+
+
+async def test_an_answer_reaches_nobody_else(front: Front, publisher: Publisher) -> None:
+    """Where a granted user asks for an answer, a subject of the service's or another tenant's, nothing arrives."""
+    other = await sign_up(front.bus)
+    record = subjects.kv(subjects.RECORDS, subjects.record(other, "job_forged"))
+    targets = (record, subjects.job("batch", other, "job_forged"), subjects.submit(other), "anywhere")
+    heard = await front.bus.nc.subscribe("anywhere")
+    await publisher.submit(id="1", audio=audio())
+    assert (await publisher.record()).external_id == "1"
+    ask = json.dumps({"batch": 1, "expires": 2_000_000_000}).encode()
+    for target in targets:
+        await publisher.nc.publish(subjects.submit(publisher.tenant), b"{}", reply=target)
+        await publisher.nc.publish(
+            f"$JS.{subjects.DOMAIN}.API.CONSUMER.MSG.NEXT.RESULTS.{subjects.reader(publisher.tenant)}",
+            ask,
+            reply=target,
+        )
+    for n in range(len(targets)):
+        await publisher.submit(id=f"more {n}", audio=audio(b"more"))
+        # Each of the four empty submissions above was taken, acknowledged somewhere, and rejected.
+        assert (await publisher.rejection()).code == "submission_malformed"
+    assert publisher.complaints == []
+    assert heard.pending_msgs == 0
+    for stream, subject in zip((subjects.KV_RECORDS, subjects.JOBS, subjects.SUBMIT), targets, strict=False):
+        assert await front.bus.counts(stream, subject) == {}, subject
+    await heard.unsubscribe()
+
+
+async def test_what_another_tenant_calls_its_message_throws_nothing_away(front: Front, publisher: Publisher) -> None:
+    """Two tenants that publish under one `Nats-Msg-Id` have a job each: the stream forgets it after 0.1 s."""
+    other = await sign_up(front.bus)
+    login = await asyncio.to_thread(grant, front.stack, other)
+    async with logged_in(login) as nc:
+        theirs = Publisher(other, nc, login, [])
+        await theirs.submit({"Nats-Msg-Id": "1"}, id="1", audio=audio())
+        assert (await theirs.record()).external_id == "1"
+        await asyncio.sleep(0.2)
+        await publisher.submit({"Nats-Msg-Id": "1"}, id="1", audio=audio())
+        assert (await publisher.record()).tenant == publisher.tenant
 
 
 async def test_a_second_grant_is_a_new_password(front: Front, publisher: Publisher) -> None:

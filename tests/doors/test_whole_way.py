@@ -1,12 +1,16 @@
 """Over HTTP through the whole service: what only an engine makes true."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import aiohttp
+import nats
 import pytest
 
 from infra.stack import Stack
+from services.contracts import subjects
 from tests import media
 from tests.doors.caller import Caller, form
 
@@ -73,3 +77,21 @@ async def test_usage_counts_what_was_heard(me: Caller) -> None:
             await asyncio.sleep(0.1)
     assert usage["seconds_today"] == pytest.approx(3.0, abs=0.1)
     assert usage["bytes"] == len(TALK)
+
+
+async def test_every_process_is_found_on_the_bus(stack: Stack) -> None:
+    """The operator's `nats micro list` shows keys with its endpoints, ingest and the transcriber; nobody else may ask."""
+    found: dict[str, dict[str, Any]] = {}
+    login = {"user": "admin", "password": stack.nats_password(), "inbox_prefix": b"_INBOX_admin"}
+    nc = await nats.connect(stack.nats_url, **login)
+    try:
+        answers = await nc.subscribe(inbox := nc.new_inbox())
+        await nc.publish("$SRV.INFO", reply=inbox)
+        async with asyncio.timeout(10):
+            while found.keys() != {"ingest", "keys", "transcriber"}:
+                one = json.loads((await answers.next_msg(10)).data)
+                found[one["name"]] = one
+    finally:
+        await nc.close()
+    assert {one["subject"] for one in found["keys"]["endpoints"]} >= {subjects.KEYS_VERIFY, subjects.KEYS_CREATE}
+    assert (found["ingest"]["endpoints"], found["transcriber"]["endpoints"]) == ([], [])

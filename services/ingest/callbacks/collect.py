@@ -26,6 +26,6 @@ def collector(bus: Bus, records: Records, log: Deliveries, lease: float) -> Stat
         if manifest is None or manifest.callback_url is None:
             return  # erased meanwhile
         work = CallbackWork(job=record.job, tenant=record.tenant, endpoint=endpoint(URL(manifest.callback_url)))
-        await bus.offer(subjects.callback(record.lane, record.tenant, record.job), work)
+        await bus.offer(subjects.callback(record.lane, record.tenant, record.job), work, record.traceparent)
 
     return StateEvents(bus, subjects.CALLBACKS_CONSUMER, take, lease)

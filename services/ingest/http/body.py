@@ -9,8 +9,9 @@ from aiohttp import web
 
 from services.contracts.errors import Code, Problem
 from services.contracts.jobs import Door, Lane
+from services.contracts.submit import TRACEPARENT
 from services.ingest.admission import Admission, Admitted
-from services.ingest.asked import Ask, Asked
+from services.ingest.asked import Ask, Asked, Origin, trace_of
 from services.ingest.callbacks.policy import Policy
 from services.ingest.engines import Engines
 from services.ingest.http.multipart import Multipart, Part
@@ -136,6 +137,7 @@ class Submissions:
             lane=Lane.INTERACTIVE,
             name=clean_name(name),
             idempotency_key=request.headers.get("Idempotency-Key"),
+            origin=Origin(traceparent=trace_of(request.headers.get(TRACEPARENT))),
         )
 
     async def _check(self, fields: Mapping[str, str]) -> None:

@@ -255,7 +255,8 @@ class Preparer:
             options=manifest.options,
             language=record.language,
         )
-        await self._bus.offer(subjects.part(record.lane, record.tenant, record.job, part.n), work)
+        unit = subjects.part(record.lane, record.tenant, record.job, part.n)
+        await self._bus.offer(unit, work, record.traceparent)
 
     async def _reserve(self, record: Record, seconds: float) -> None:
         ask = auth.Reserve(tenant=record.tenant, job=record.job, seconds=seconds)

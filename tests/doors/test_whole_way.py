@@ -80,7 +80,7 @@ async def test_usage_counts_what_was_heard(me: Caller) -> None:
 
 
 async def test_every_process_is_found_on_the_bus(stack: Stack) -> None:
-    """The operator's `nats micro list` shows keys with its endpoints, ingest and the transcriber; nobody else may ask."""
+    """The operator's `nats micro list` shows keys with its endpoints, ingest and the transcriber."""
     found: dict[str, dict[str, Any]] = {}
     login = {"user": "admin", "password": stack.nats_password(), "inbox_prefix": b"_INBOX_admin"}
     nc = await nats.connect(stack.nats_url, **login)

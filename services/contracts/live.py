@@ -15,7 +15,7 @@ from services.contracts.transcript import Segment, Word
 VERSION = 1
 """Of this protocol; `ready` says it."""
 CHUNK = 0.1
-"""Seconds of audio in one message on the bus, at most (DESIGN: a killed process costs no more than is unacknowledged)."""
+"""Seconds of audio in one message on the bus, at most: what a killed ingest costs is not acknowledged."""
 CHUNK_BYTES = 32 << 10
 """Bytes of one message on the bus, at most, where the encoding does not tell its seconds."""
 RESUME_WITHIN = 60.0

@@ -16,17 +16,23 @@ from services.runtime.jsapi import Unavailable
 PART = 8 << 20
 """Bytes of one part."""
 Call = Callable[[Callable[[], Any]], Awaitable[Any]]
+WriteOut = Callable[[], asyncio.Future[None]]
+"""Begins to write out what the store has, so that nobody's barrier waits for a whole upload; done when it is."""
 
 
-async def upload(client: Minio, bucket: str, key: str, chunks: AsyncIterator[bytes], call: Call) -> int:
+async def upload(
+    client: Minio, bucket: str, key: str, chunks: AsyncIterator[bytes], call: Call, write_out: WriteOut
+) -> int:
     """Write `chunks` and return their length; `call` runs blocking work off the loop.
 
-    Whatever goes wrong, in the stream or in the store, the upload is aborted and nothing stays behind.
+    What was sent is written out while more is sent, and never falls behind by more than some parts. Whatever goes
+    wrong, in the stream or in the store, the upload is aborted and nothing stays behind.
     """
     buffer = bytearray()
     upload_id: str | None = None
     parts: list[Part] = []
     sending: asyncio.Task[Part] | None = None
+    writing: asyncio.Future[None] | None = None
     size = 0
 
     async def send(number: int, data: bytes, to: str) -> Part:
@@ -41,6 +47,9 @@ async def upload(client: Minio, bucket: str, key: str, chunks: AsyncIterator[byt
                     upload_id = await call(lambda: client._create_multipart_upload(bucket, key, {}))
                 if sending is not None:
                     parts.append(await sending)
+                    if writing is not None:
+                        await writing
+                    writing = write_out()
                 piece = bytes(memoryview(buffer)[:PART])
                 del buffer[:PART]
                 sending = asyncio.create_task(send(len(parts) + 1, piece, str(upload_id)), name="upload part")
@@ -52,10 +61,11 @@ async def upload(client: Minio, bucket: str, key: str, chunks: AsyncIterator[byt
             parts.append(await sending)
         if buffer:
             parts.append(await send(len(parts) + 1, bytes(buffer), upload_id))
+        if writing is not None:
+            await writing
         await call(lambda: client._complete_multipart_upload(bucket, key, str(upload_id), parts))
     except BaseException:
-        if sending is not None:
-            await asyncio.gather(sending, return_exceptions=True)
+        await asyncio.gather(*(one for one in (sending, writing) if one is not None), return_exceptions=True)
         if upload_id is not None:
             # Shielded: a request that is cancelled must not leave its parts behind either.
             await asyncio.shield(_abort(client, bucket, key, upload_id, call))

@@ -105,7 +105,11 @@ class Jobs:
 
         Raises `Problem` NOT_FINISHED, FAILED (with `failure`), CANCELLED or ERASED.
         """
-        record = await self.get(tenant, job)
+        return await self.transcript_of(await self.get(tenant, job))
+
+    async def transcript_of(self, record: Record) -> Transcript:
+        """The same, for who has the record at hand."""
+        tenant, job = record.tenant, record.job
         match record.state:
             case State.COMPLETED:
                 pass

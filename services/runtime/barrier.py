@@ -30,14 +30,6 @@ class Barrier:
             self._running = asyncio.create_task(self._work(), name="syncfs")
         await asyncio.shield(mine)
 
-    def begin(self) -> asyncio.Future[None]:
-        """Begin to write out what was written before this call; done when it is on the disk.
-
-        Whoever writes much calls it as it goes: a barrier waits for everybody's data, and a clip beside an upload of
-        1 GiB would wait for as much of that as the system had not yet written out by itself (1 s and more).
-        """
-        return asyncio.ensure_future(self.wait())
-
     async def _work(self) -> None:
         while (waiters := self._next) is not None:
             self._next = None

@@ -245,10 +245,7 @@ class Blobs:
         Small streams go in one put. Whatever goes wrong, in the stream or in the store, nothing stays behind.
         """
         self._fail.hit("put", kind_of(key), "before")
-        try:
-            size = await upload(self._client, self._bucket, key, chunks, self._call, self._barrier.begin)
-        except OSError as error:
-            raise Unavailable("store") from error
+        size = await upload(self._client, self._bucket, key, chunks, self._call, self.durable)
         self._fail.hit("put", kind_of(key), "after")
         return size
 

@@ -16,8 +16,8 @@ from services.runtime.jsapi import Unavailable
 PART = 8 << 20
 """Bytes of one part."""
 Call = Callable[[Callable[[], Any]], Awaitable[Any]]
-WriteOut = Callable[[], asyncio.Future[None]]
-"""Begins to write out what the store has, so that nobody's barrier waits for a whole upload; done when it is."""
+WriteOut = Callable[[], Awaitable[None]]
+"""Writes out what the store has (the barrier)."""
 
 
 async def upload(
@@ -25,8 +25,9 @@ async def upload(
 ) -> int:
     """Write `chunks` and return their length; `call` runs blocking work off the loop.
 
-    What was sent is written out while more is sent, and never falls behind by more than some parts. Whatever goes
-    wrong, in the stream or in the store, the upload is aborted and nothing stays behind.
+    What was sent is written out while more is sent, never more than some parts behind: a barrier waits for whatever
+    the file system holds, and somebody's clip beside an upload of 1 GiB would wait for a second and more. Whatever
+    goes wrong, in the stream or in the store, the upload is aborted and nothing stays behind.
     """
     buffer = bytearray()
     upload_id: str | None = None
@@ -49,7 +50,7 @@ async def upload(
                     parts.append(await sending)
                     if writing is not None:
                         await writing
-                    writing = write_out()
+                    writing = asyncio.ensure_future(write_out())
                 piece = bytes(memoryview(buffer)[:PART])
                 del buffer[:PART]
                 sending = asyncio.create_task(send(len(parts) + 1, piece, str(upload_id)), name="upload part")

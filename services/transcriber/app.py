@@ -17,6 +17,7 @@ from services.transcriber.assemble import Assembler
 from services.transcriber.card import Announcer
 from services.transcriber.engine.opening import open_engine
 from services.transcriber.engine.process import EngineProcess
+from services.transcriber.fresh import Fresh
 from services.transcriber.hands import Hands
 from services.transcriber.loops import PartLoop, PrepareLoop
 from services.transcriber.meters import Meters
@@ -87,8 +88,9 @@ async def _work(
 
     limits = {"max_crashes": settings.max_crashes, "max_starts": settings.max_starts}
     scratch = Scratch(settings.scratch_dir or settings.home / "tmp")
-    preparer = Preparer(bus, blobs, records, assembler, sandbox, scratch, cutter, **limits)
-    worker = PartWorker(bus, blobs, records, assembler, engine, slots, rate, **limits)
+    fresh = Fresh()
+    preparer = Preparer(bus, blobs, records, assembler, sandbox, scratch, fresh, cutter, **limits)
+    worker = PartWorker(bus, blobs, records, assembler, engine, slots, rate, fresh, **limits)
 
     jobs = Puller(bus, subjects.JOBS, lambda _: 1.0, settings.ack_wait)
     parts = Puller(bus, subjects.PARTS, lambda data: float(json.loads(data)["seconds"]), settings.ack_wait)

@@ -86,6 +86,11 @@ def verdict(record: Record, name: str, *, max_crashes: int, max_starts: int) -> 
     return None
 
 
+def first(record: Record, name: str) -> bool:
+    """Whether nobody has worked on this unit before: every start is counted before its work begins."""
+    return record.counters.starts.get(name, 0) + record.counters.crashes.get(name, 0) == 1
+
+
 def alone(record: Record, name: str, *, max_crashes: int) -> bool:
     """Whether this is the last try, which must have the child to itself."""
     return 0 < max_crashes - 1 <= record.counters.crashes.get(name, 0)

@@ -31,6 +31,7 @@ from services.transcriber.engine.protocol import (
     WindowResult,
 )
 from services.transcriber.engine.windows import windows_of
+from services.transcriber.fresh import Fresh
 from services.transcriber.hands import ChildDied
 from services.transcriber.rate import Rate
 from services.transcriber.slots import Rank, Slots
@@ -62,6 +63,7 @@ class PartWorker:
         engine: Engine,
         slots: Slots,
         rate: Rate,
+        fresh: Fresh,
         *,
         max_crashes: int,
         max_starts: int,
@@ -73,6 +75,7 @@ class PartWorker:
         self._engine = engine
         self._slots = slots
         self._rate = rate
+        self._fresh = fresh
         self._max_crashes = max_crashes
         self._max_starts = max_starts
 
@@ -105,11 +108,18 @@ class PartWorker:
         if verdict is not None:
             await self._assembler.fail(record, verdict, ours=True)
             return
-        part, words = await asyncio.gather(self._part(work), self._stored(work))
+        fresh = self._fresh.take(job, work.n)
+        part: Part | None
+        pcm: bytes | None = None
+        words: PartWords | None = None
+        if fresh is not None and attempts.first(record, name):
+            part, pcm = fresh
+        else:
+            part, words = await asyncio.gather(self._part(work), self._stored(work))
         if part is None:
             return
         try:
-            words = words or await self._hear(work, part, record, rank, queued)
+            words = words or await self._hear(work, part, pcm, record, rank, queued)
         except EngineDied as error:
             get_logger().warning("the engine died on a part", job=job, n=work.n, cause=error.cause)
             blame = attempts.not_counted if error.innocent else attempts.crashed
@@ -140,9 +150,15 @@ class PartWorker:
         return PartWords.model_validate_json(data) if data else None
 
     async def _hear(
-        self, work: PartWork, part: Part, record: Record, rank: Rank, queued: Callable[[], None]
+        self,
+        work: PartWork,
+        part: Part,
+        pcm: bytes | None,
+        record: Record,
+        rank: Rank,
+        queued: Callable[[], None],
     ) -> PartWords:
-        windows = await self._cut_windows(work, part)
+        windows = await self._cut_windows(work, part, pcm)
         alone = attempts.alone(record, attempts.part_name(work.n), max_crashes=self._max_crashes)
         try:
             heard = await self._windows(work, record, windows, rank, alone, queued)
@@ -162,9 +178,9 @@ class PartWorker:
             return words
         return await self._stored(work) or words
 
-    async def _cut_windows(self, work: PartWork, part: Part) -> list[Window]:
+    async def _cut_windows(self, work: PartWork, part: Part, pcm: bytes | None = None) -> list[Window]:
         key = objects.part_pcm(work.tenant, work.job, part.n, part.start, part.end)
-        pcm = await self._blobs.get(key)
+        pcm = pcm if pcm is not None else await self._blobs.get(key)
         if pcm is not None and hashlib.sha256(pcm).hexdigest() != part.sha256:
             await self._blobs.delete([key])  # what is there would not be written again
             pcm = None

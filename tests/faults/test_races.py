@@ -21,6 +21,7 @@ from services.runtime.metrics import Metrics
 from services.runtime.records import Records, fresh
 from services.transcriber.assemble import Assembler
 from services.transcriber.engine.opening import open_engine
+from services.transcriber.fresh import Fresh
 from services.transcriber.meters import Meters
 from services.transcriber.rate import Rate
 from services.transcriber.settings import TranscriberSettings
@@ -89,7 +90,9 @@ async def part_worker(settings: TranscriberSettings, service: Service) -> AsyncI
         meters, records = Meters(Metrics()), Records(bus, service.blobs)
         assembler = Assembler(bus, service.blobs, records, meters)
         limits = {"max_crashes": settings.max_crashes, "max_starts": settings.max_starts}
-        yield PartWorker(bus, service.blobs, records, assembler, engine, Slots(1, 0), Rate(1, meters), **limits)
+        yield PartWorker(
+            bus, service.blobs, records, assembler, engine, Slots(1, 0), Rate(1, meters), Fresh(), **limits
+        )
 
 
 async def test_two_transcribers_finish_the_last_parts_together(service: Service) -> None:

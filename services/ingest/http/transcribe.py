@@ -70,7 +70,7 @@ class Transcribe:
         if record.state == State.FAILED:
             raise failure(record)
         who = claims(request)
-        transcript = await self._jobs.transcript(who.tenant, record.job)
+        transcript = await self._jobs.transcript_of(record)
         return web.Response(
             body=await asyncio.to_thread(_answer, transcript, record, who.username), content_type="application/json"
         )

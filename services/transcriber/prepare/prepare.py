@@ -20,6 +20,7 @@ from services.runtime.logs import get_logger
 from services.runtime.records import JobGone, Records
 from services.transcriber import attempts
 from services.transcriber.assemble import Assembler
+from services.transcriber.fresh import Fresh
 from services.transcriber.prepare.cut import Cut, Cutter
 from services.transcriber.prepare.media import DecoderDied, MediaError, MediaInfo
 from services.transcriber.prepare.sandbox import Sandbox
@@ -60,6 +61,7 @@ class Preparer:
         assembler: Assembler,
         sandbox: Sandbox,
         scratch: Scratch,
+        fresh: Fresh,
         cutter: Callable[[bool, tuple[tuple[int, int, int], ...]], Cutter],
         *,
         max_crashes: int,
@@ -71,6 +73,7 @@ class Preparer:
         self._assembler = assembler
         self._sandbox = sandbox
         self._scratch = scratch
+        self._fresh = fresh
         self._cutter = cutter
         self._max_crashes = max_crashes
         self._max_starts = max_starts
@@ -221,18 +224,14 @@ class Preparer:
         )
         both = await asyncio.gather(
             self._reserve(record, cut.end / SAMPLE_RATE),
-            # Also for a bound part: a power cut may have taken samples that were put without a barrier.
-            self._blobs.put_once(objects.part_pcm(tenant, job, n, part.start, part.end), cut.pcm),
+            self._store(record, part, cut.pcm, bound=bound is not None),
             # Both are waited for: samples written after those of a job that has ended were dropped would stay.
             return_exceptions=True,
         )
         for one in both:
             if isinstance(one, BaseException):
                 raise one
-        if bound is None and not await self._blobs.put_once(objects.part_meta(tenant, job, n), part.encode()):
-            found = await self._blobs.get(objects.part_meta(tenant, job, n))
-            if found is not None and Part.model_validate_json(found) != part:
-                raise Diverged
+        self._fresh.keep(job, part, cut.pcm)
         await self._offer(record, manifest, part)
 
         def known(current: Record) -> Record | None:
@@ -243,6 +242,15 @@ class Preparer:
 
         if (await self._records.change(tenant, job, known)).state.terminal:
             raise Ended
+
+    async def _store(self, record: Record, part: Part, pcm: bytes, *, bound: bool) -> None:
+        tenant, job, n = record.tenant, record.job, part.n
+        # Also for a bound part: a power cut may have taken samples that were put without a barrier.
+        await self._blobs.put_once(objects.part_pcm(tenant, job, n, part.start, part.end), pcm)
+        if not bound and not await self._blobs.put_once(objects.part_meta(tenant, job, n), part.encode()):
+            found = await self._blobs.get(objects.part_meta(tenant, job, n))
+            if found is not None and Part.model_validate_json(found) != part:
+                raise Diverged
 
     async def _offer(self, record: Record, manifest: Manifest, part: Part) -> None:
         if record.bits >> part.n & 1:
@@ -266,6 +274,5 @@ class Preparer:
 
 
 def _first(record: Record) -> bool:
-    """Whether nobody has prepared this job before: every start is counted before its work begins."""
-    counted = record.counters.starts.get(attempts.PREPARE, 0) + record.counters.crashes.get(attempts.PREPARE, 0)
-    return counted == 1 and record.parts == 0 and not record.sealed
+    """Whether nobody has prepared this job before."""
+    return attempts.first(record, attempts.PREPARE) and record.parts == 0 and not record.sealed

@@ -38,7 +38,7 @@ class TranscriberSettings(Settings):
     scratch_dir: Path | None = Field(None, description="folder for sources while they are decoded (default: HOME/tmp)")
     allow_weak_sandbox: bool = Field(False, description="decode also where the sandbox cannot be locked down")
     ack_wait: float = Field(
-        30.0, ge=1, description="seconds without progress after which a unit goes to another engine"
+        15.0, ge=1, description="seconds without progress after which a unit goes to another engine"
     )
     max_crashes: int = Field(3, ge=1, description="deaths of a decoder or engine on one unit before `failed: poison`")
     max_starts: int = Field(10, ge=1, description="unfinished starts of one unit before `failed: interrupted`")

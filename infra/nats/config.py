@@ -7,7 +7,7 @@ from pathlib import Path
 from infra.nats.permissions import EXPORTS, Guest, Permissions
 
 MAX_FILE_BYTES = 64 << 30
-"""What JetStream may occupy on the disk. Only messages live there, audio never does."""
+"""What JetStream may occupy on the disk: messages, and the audio of live sessions until they end."""
 MAX_MEMORY_BYTES = 128 << 20
 ACCOUNT = "DESIFRE"
 """The account of the service, which has the streams."""

@@ -9,15 +9,24 @@ DEAD = "DEAD"
 CALLBACKS = "CALLBACKS"
 SUBMIT = "SUBMIT"
 REJECTED = "REJECTED"
+LIVE = "LIVE"
 RECORDS = "records"
 CLAIMS = "claims"
 ENGINES = "engines"
 DELIVERIES = "deliveries"
+SESSIONS = "sessions"
 KV_RECORDS = f"KV_{RECORDS}"
 KV_CLAIMS = f"KV_{CLAIMS}"
 KV_ENGINES = f"KV_{ENGINES}"
 KV_DELIVERIES = f"KV_{DELIVERIES}"
-STREAMS = (JOBS, PARTS, RESULTS, DEAD, CALLBACKS, SUBMIT, REJECTED, KV_RECORDS, KV_CLAIMS, KV_ENGINES, KV_DELIVERIES)
+KV_SESSIONS = f"KV_{SESSIONS}"
+STREAMS = (JOBS, PARTS, RESULTS, DEAD, CALLBACKS, SUBMIT, REJECTED, LIVE) + (
+    KV_RECORDS,
+    KV_CLAIMS,
+    KV_ENGINES,
+    KV_DELIVERIES,
+    KV_SESSIONS,
+)
 
 ALL_JOBS = "jobs.*.*.*"
 ALL_PARTS = "parts.*.*.*.*"
@@ -28,12 +37,16 @@ ALL_DEAD = "dead.*.*"
 ALL_CALLBACKS = "callbacks.*.*.*"
 ALL_SUBMITS = "submit.*"
 ALL_REJECTED = "rejected.*"
+ALL_LIVE = "live.*.*"
+ALL_LIVE_OPEN = "live.*.open"
+ALL_LIVE_DONE = "live.*.done"
 DOMAIN = "desifre"
 """JetStream domain by which the services of a tenant reach their consumers from an account of their own."""
 BELL = "bell"
 """Prefix under which JOBS, PARTS and CALLBACKS are republished, headers only, after the message is stored."""
 RELAY = "relay"
-"""Prefix under which RESULTS is republished whole: what an ingest fans out to its waiting clients."""
+"""Prefix under which RESULTS is republished whole, for an ingest to fan out to its waiting clients, and LIVE, for
+whoever follows a session."""
 USAGE_CONSUMER = "usage"
 """Durable consumer of RESULTS by which keys settles the ledger."""
 SIDECARS_CONSUMER = "sidecars"
@@ -90,6 +103,26 @@ def rejected(tenant: str) -> str:
 def reader(tenant: str) -> str:
     """Name of the durable consumer, on RESULTS and on REJECTED, by which a tenant's own services read."""
     return f"tenant-{tenant}"
+
+
+def live_open(session: str) -> str:
+    """The one message by which transcribers find a live session."""
+    return f"live.{session}.open"
+
+
+def live_audio(session: str) -> str:
+    """The log of a session's input: audio and what is asked for, in order."""
+    return f"live.{session}.audio"
+
+
+def live_out(session: str) -> str:
+    """What the transcriber says of a session."""
+    return f"live.{session}.out"
+
+
+def live_done(session: str) -> str:
+    """One empty message: the session's job has its outcome."""
+    return f"live.{session}.done"
 
 
 def bell(subject: str) -> str:

@@ -24,7 +24,7 @@ from services.contracts.errors import Code, Problem
 from services.contracts.jobs import Frozen
 from services.runtime.failpoints import Failpoints
 from services.runtime.jsapi import AWAY, Unavailable, api, subject_counts
-from services.runtime.kv import Kv, traced
+from services.runtime.kv import WRONG_LAST_SEQUENCE, Conflict, Kv, traced
 from services.runtime.logs import get_logger
 from services.runtime.settings import Settings
 from services.runtime.streams import stream_configs
@@ -85,6 +85,23 @@ class Bus:
         except AWAY as error:
             raise Unavailable("bus") from error
         self._fail.hit("publish", kind, "after")
+
+    async def append(self, subject: str, data: bytes, last: int, headers: Mapping[str, str] | None = None) -> int:
+        """Store the message that follows the one with sequence `last` on this subject (0: the first); its sequence.
+
+        Raises `Conflict` when another follows it already, and `Unavailable`, after which it may be stored or not:
+        `jsapi.read_last` tells.
+        """
+        expected = {"Nats-Expected-Last-Subject-Sequence": str(last)}
+        try:
+            ack = await self.js.publish(subject, data, headers={**(headers or {}), **expected}, timeout=5)
+        except APIError as error:
+            if error.err_code in WRONG_LAST_SEQUENCE:
+                raise Conflict(subject.rsplit(".", 1)[-1]) from error
+            raise Unavailable("bus") from error
+        except AWAY as error:
+            raise Unavailable("bus") from error
+        return ack.seq
 
     async def counts(self, stream: str, pattern: str) -> dict[str, int]:
         """See `jsapi.subject_counts`."""

@@ -5,6 +5,8 @@ from typing import Any
 from services.contracts import subjects
 from services.contracts.submit import LARGEST
 
+LIVE_BYTES = 16 << 30
+"""Audio of live sessions that have not ended, all together: 140 hours at 16 kHz."""
 _DAY = 86_400 * 1_000_000_000
 
 
@@ -55,6 +57,22 @@ def stream_configs(replicas: int = 1) -> list[dict[str, Any]]:
                 }
             ],
             "republish": {"src": "results.>", "dest": f"{subjects.RELAY}.results.>"},
+        },
+        # Leases on live sessions: gone when they are not renewed.
+        base | _bucket(subjects.SESSIONS) | {"allow_msg_ttl": True, "storage": "memory"},
+        base
+        | {
+            "name": subjects.LIVE,
+            "subjects": [subjects.ALL_LIVE],
+            "retention": "limits",
+            "max_age": _DAY // 4,
+            "max_bytes": LIVE_BYTES,
+            # Who is refused knows it; what was acknowledged is never dropped for what comes later.
+            "discard": "new",
+            "allow_direct": True,
+            # The audio of a session that has ended is rolled up into its last message: nobody may purge.
+            "allow_rollup_hdrs": True,
+            "republish": {"src": "live.>", "dest": f"{subjects.RELAY}.live.>"},
         },
         base
         | {

@@ -82,5 +82,7 @@ def test_every_subject_and_bucket_is_documented() -> None:
     lane, tenant, job = "<lane>", "<tenant>", "<job>"
     names |= {subjects.job(lane, tenant, job), subjects.part(lane, tenant, job, 7).replace(".7", ".<n>")}
     names |= {subjects.state(tenant, job), subjects.segments(tenant, job), subjects.dead(tenant, job)}
-    names |= {subjects.cancel(tenant, job)}
+    names |= {subjects.cancel(tenant, job), subjects.SESSIONS, f"{subjects.RELAY}.live"}
+    names |= {name("<session>") for name in (subjects.live_open, subjects.live_audio, subjects.live_out)}
+    names |= {subjects.live_done("<session>")}
     assert sorted(name for name in names if f"`{name}" not in page and f".{name}`" not in page) == []

@@ -30,7 +30,8 @@ class Code(StrEnum):
     TICKET = "ticket_invalid"
     ORIGIN = "origin_refused"
     TOO_MANY_STREAMS = "too_many_streams"
-    NOT_YET = "not_supported_yet"
+    NO_ROOM = "no_room_for_live"
+    TAKEN = "session_taken"
     TOO_LARGE = "too_large"
     LENGTH_REQUIRED = "length_required"
     LENGTH_MISMATCH = "length_mismatch"
@@ -93,7 +94,10 @@ ERRORS: dict[Code, Kind] = {
     Code.TOO_MANY_STREAMS: Kind(
         429, "Too many open streams", "Close a stream; one socket can watch many jobs, or all of them.", True
     ),
-    Code.NOT_YET: Kind(501, "This is not supported yet", "Submit a recording instead, and watch its job."),
+    Code.NO_ROOM: Kind(
+        503, "No engine has room for another live session", "Come back after Retry-After, or send a recording.", True
+    ),
+    Code.TAKEN: Kind(409, "Another socket goes on with this session", "Use that one, or resume it here again."),
     Code.TOO_LARGE: Kind(413, "The upload is too large", "Split the recording, or use a compressed format."),
     Code.LENGTH_REQUIRED: Kind(411, "No Content-Length", "Send the length of the body in Content-Length."),
     Code.LENGTH_MISMATCH: Kind(400, "The upload broke off", "Send the whole body again.", True),

@@ -85,6 +85,15 @@ class EngineCard(Frozen):
     rate: float | None = Field(default=None, description="audio seconds per second, measured over the last minutes")
     sandbox: str = ""
     models: tuple["ModelCard", ...] = ()
+    live: "LiveRoom" = Field(default_factory=lambda: LiveRoom(capacity=0, sessions=0))
+
+
+class LiveRoom(Frozen):
+    """What a transcriber says of its room for live sessions."""
+
+    capacity: int = Field(description="sessions that it can hear at once, by what was measured")
+    sessions: int
+    lag: float = Field(default=0.0, description="seconds that the slowest of them is behind")
 
 
 class ModelCard(Frozen):

@@ -97,14 +97,6 @@ class Lease(Frozen):
     since: float = Field(description="Unix seconds")
 
 
-class LiveCard(Frozen):
-    """What a transcriber says of its room for live sessions, in its card."""
-
-    capacity: int = Field(description="sessions that it can hear at once, by what was measured")
-    sessions: int
-    lag: float = Field(default=0.0, description="seconds that the slowest of them is behind")
-
-
 # ---- `live.<session>.out`: what the transcriber says; ingest passes it on with a cursor. Published with
 # Nats-Expected-Last-Subject-Sequence, so that of two transcribers only the one that knows the last word can go on.
 
@@ -272,6 +264,8 @@ class LiveClose(IntEnum):
     """After the summary."""
     FULL = 1013
     """No engine has room: the reason says when to come back."""
+    BROKEN = 4500
+    """Something of the service is away. The session can be resumed."""
     TAKEN = 4409
     """Another socket has resumed this session."""
     IDLE = 4408

@@ -1,7 +1,7 @@
 """Streamed results: the messages of `/ws` and of server-sent events, their cursors and close codes.
 
-Every message is one JSON object with a `type`. Live audio will come over the same socket: its messages have types of
-their own, and binary frames are its audio.
+Every message is one JSON object with a `type`. Live audio comes over the same socket: its messages have types of their
+own (`contracts.live`), and binary frames are its audio.
 """
 
 import re
@@ -17,9 +17,6 @@ PROTOCOL = "desifre.v1"
 """The WebSocket sub-protocol: what a server echoes of those that a client offers."""
 ALL = "all"
 """In place of a job's id: every job of one's own."""
-LIVE_TYPES = frozenset(("start",))
-"""Messages of live audio, which are told from nonsense."""
-
 _CURSOR = re.compile(r"([0-9]{1,40})-([0-9]{1,18})")
 
 

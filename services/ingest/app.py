@@ -37,6 +37,7 @@ from services.ingest.http.uploads import UploadRoutes
 from services.ingest.http.webhooks import WebhookRoutes
 from services.ingest.jobs import Jobs
 from services.ingest.limits import Bodies, RateLimits
+from services.ingest.live import LiveDoor
 from services.ingest.presigned import Presigned
 from services.ingest.queue import Queue
 from services.ingest.reconcile import Pace, Reconciler
@@ -101,13 +102,14 @@ async def app(settings: Settings, life: Life) -> AsyncIterator[None]:
             drop = blobs.bucket(objects.DROP_BUCKET)
             sidecars = Sidecars(blobs, drop, records, originals=settings.drop_originals)
             bucket = BucketDoor(blobs, drop, records, admission, engines, policy, sidecars, settings)
+            live = LiveDoor(bus, blobs, records, engines, settings)
             docs = Docs(
                 [
                     *Transcribe(submissions, jobs, events, settings.transcribe_wait).routes(),
                     *JobRoutes(submissions, jobs, events, queue, settings.longest_wait).routes(),
                     *OpenAIRoutes(submissions, jobs, events, stopping, settings).routes(),
                     *StreamRoutes(tickets, streams, feed, settings).routes(),
-                    *SocketRoutes(streams, feed, limits, settings).routes(),
+                    *SocketRoutes(streams, feed, live, bus, limits, settings).routes(),
                     *DeliveryRoutes(jobs, deliveries, deliverer).routes(),
                     *ModelRoutes(engines, settings).routes(),
                     *UploadRoutes(presigned, bodies).routes(),

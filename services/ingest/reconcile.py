@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from services.contracts import objects, subjects
+from services.contracts.errors import Code
 from services.contracts.events import Record
-from services.contracts.jobs import Lane, State
+from services.contracts.jobs import Failure, Lane, Outcome, State
 from services.contracts.parts import JobWork, PartWork
 from services.ingest.erase import Eraser
 from services.ingest.sweep import Sweep
@@ -132,6 +133,9 @@ class Reconciler:
         # Jobs first: a prepare publishes its parts before its message goes.
         busy = await self._bus.counts(subjects.JOBS, subjects.ALL_JOBS)
         busy |= await self._bus.counts(subjects.PARTS, subjects.ALL_PARTS)
+        live = await self._bus.counts(subjects.LIVE, subjects.ALL_LIVE_OPEN)
+        heard = {subject.split(".")[1] for subject in live}
+        stalled = [record for record in stalled if record.lane != Lane.LIVE or record.job not in heard]
         on_the_bus = {tuple(subject.split(".")[2:4]) for subject in busy}
         for record in stalled:
             if (record.tenant, record.job) not in on_the_bus:
@@ -148,6 +152,9 @@ class Reconciler:
             await self._records.finish(outcome, tenant)
             self._log.info("a record was behind its outcome", tenant=tenant, job=job)
             return
+        if record.lane == Lane.LIVE and not record.sealed:
+            await self._give_up(record)
+            return
         if record.sealed and await self._blobs.stat(objects.plan(tenant, job)) is None:
             # A power cut took the seal, which had no barrier, and left the record, which is synced.
             record = await self._records.unseal(tenant, job)
@@ -159,6 +166,14 @@ class Reconciler:
         for n, part in work.items():
             await self._bus.offer(subjects.part(record.lane, tenant, job, n), part, record.traceparent)
         self._log.info("a job was put back on the bus", tenant=tenant, job=job, parts=len(work))
+
+    async def _give_up(self, record: Record) -> None:
+        """End a live session whose sound was lost with the bus: there is nothing left to hear."""
+        failure = Failure(code=Code.INTERRUPTED, message="The session was lost with the message bus.", retryable=True)
+        timings = record.timings.model_copy(update={"finished": time.time()})
+        lost = Outcome(job=record.job, state=State.FAILED, failure=failure, timings=timings)
+        await self._records.finish(lost, record.tenant)
+        self._log.error("a live session was lost", tenant=record.tenant, job=record.job)
 
     async def _parts(self, record: Record) -> dict[int, PartWork]:
         """The parts that are not done, by number; none if one of them is not in the store: then prepare has to come."""
@@ -193,5 +208,5 @@ class Reconciler:
 
 
 def _is_ours(record: Record) -> bool:
-    """Whether the reconciler looks after this job: a live one has its lease, one that has ended needs nothing."""
-    return not record.state.terminal and record.lane != Lane.LIVE
+    """Whether the reconciler looks after this job: one that has ended needs nothing."""
+    return not record.state.terminal

@@ -53,6 +53,9 @@ class Settings(Common):
     stream_origins: tuple[str, ...] = Field(
         (), description="origins whose pages may open sockets, as a JSON list; the service's own always may, `*` = all"
     )
+    live_max_seconds: float = Field(
+        4 * 3600.0, gt=0, le=5 * 3600, description="a live session is ended when it has lasted so long"
+    )
     stream_backlog: int = Field(
         1 << 20, gt=0, description="bytes of events that wait for one slow reader, before it is told to watch again"
     )

@@ -1,7 +1,7 @@
 """Follows one subject of a stream: what is stored, then what comes, each message once, in order and none left out.
 
-Stored messages are read by direct get, which leaves no consumer behind; what comes is heard on the core subject to which
-the stream republishes. A relayed message names the one before it on its subject, so that a gap shows and is read.
+Stored messages are read by direct get, which leaves no consumer behind; what comes is heard on the core subject to
+which the stream republishes. A relayed message names the one before it on its subject, so that a gap shows and is read.
 """
 
 import asyncio

@@ -1,6 +1,7 @@
 """The composition root of the transcriber: everything is made here, in order, and taken down in reverse."""
 
 import json
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -19,6 +20,10 @@ from services.transcriber.engine.opening import open_engine
 from services.transcriber.engine.process import EngineProcess
 from services.transcriber.fresh import Fresh
 from services.transcriber.hands import Hands
+from services.transcriber.live.closing import Closing
+from services.transcriber.live.load import Load
+from services.transcriber.live.session import LiveSession
+from services.transcriber.live.sessions import Sessions
 from services.transcriber.loops import PartLoop, PrepareLoop
 from services.transcriber.meters import Meters
 from services.transcriber.prepare.cut import Cutter
@@ -47,7 +52,24 @@ async def transcriber(settings: TranscriberSettings, life: Life) -> AsyncIterato
         await until_there(lambda: blobs.check_conditional("probe/transcriber"))
         meters = Meters(metrics)
         rate = Rate(engine.slots, meters)
-        announcer = Announcer(bus, engine, rate, device=engine.device, kind=settings.engine, sandbox=sandbox.level)
+        name = secrets.token_hex(6)
+        records = Records(bus, blobs)
+        assembler = Assembler(bus, blobs, records, meters)
+        closing = Closing(bus, blobs, records, assembler)
+        load = Load(engine.slots + engine.express, settings.live_sessions)
+        sessions = Sessions(
+            bus, load, name, lambda session: LiveSession(bus, sandbox, engine, closing, load, session, name)
+        )
+        announcer = Announcer(
+            bus,
+            engine,
+            rate,
+            sessions.card,
+            name=name,
+            device=engine.device,
+            kind=settings.engine,
+            sandbox=sandbox.level,
+        )
         await until_there(announcer.announce)
         stack.push_async_callback(announcer.withdraw)
         health.add("bus", bus.ping)
@@ -56,7 +78,8 @@ async def transcriber(settings: TranscriberSettings, life: Life) -> AsyncIterato
         await stack.enter_async_context(bus.serve(subjects.TRANSCRIBER_SERVICE))
         tasks = await stack.enter_async_context(Tasks(life.died))
         tasks.start(announcer.run(), name="announce")
-        await _work(stack, settings, bus, blobs, engine, sandbox, rate, meters, tasks)
+        await _work(stack, settings, bus, blobs, records, assembler, engine, sandbox, rate, meters, tasks)
+        tasks.start(sessions.run(), name="live sessions")
         yield
 
 
@@ -65,14 +88,14 @@ async def _work(
     settings: TranscriberSettings,
     bus: Bus,
     blobs: Blobs,
+    records: Records,
+    assembler: Assembler,
     engine: EngineProcess,
     sandbox: Sandbox,
     rate: Rate,
     meters: Meters,
     tasks: Tasks,
 ) -> None:
-    records = Records(bus, blobs)
-    assembler = Assembler(bus, blobs, records, meters)
     slots = Slots(engine.slots, engine.express)
     meters.waiting.set_function(lambda: slots.waiting)
     meters.engine.set_function(lambda: engine.pid is not None)

@@ -1,10 +1,10 @@
 """What this transcriber says of itself: which models it has, how fast it is. Others find it in the `engines` bucket."""
 
 import asyncio
-import secrets
+from collections.abc import Callable
 
 from services.contracts import subjects
-from services.contracts.events import EngineCard, ModelCard
+from services.contracts.events import EngineCard, LiveRoom, ModelCard
 from services.runtime.bus import Bus
 from services.runtime.jsapi import Unavailable
 from services.transcriber.engine.protocol import Engine
@@ -17,11 +17,23 @@ EVERY = 3.0
 class Announcer:
     """Keeps this transcriber's card fresh."""
 
-    def __init__(self, bus: Bus, engine: Engine, rate: Rate, *, device: str, kind: str, sandbox: str) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        engine: Engine,
+        rate: Rate,
+        live: Callable[[], LiveRoom],
+        *,
+        name: str,
+        device: str,
+        kind: str,
+        sandbox: str,
+    ) -> None:
         self._kv = bus.kv(subjects.ENGINES)
         self._engine = engine
         self._rate = rate
-        self._id = secrets.token_hex(6)
+        self._live = live
+        self._id = name
         self._device = device
         self._kind = kind
         self._sandbox = sandbox
@@ -47,6 +59,7 @@ class Announcer:
             rate=self._rate.measured,
             sandbox=self._sandbox,
             models=models,
+            live=self._live(),
         )
 
     async def announce(self) -> None:

@@ -40,5 +40,8 @@ class TranscriberSettings(Settings):
     ack_wait: float = Field(
         15.0, ge=1, description="seconds without progress after which a unit goes to another engine"
     )
+    live_sessions: int | None = Field(
+        None, ge=0, description="live sessions at once (default: as many as was measured that the engine can hear)"
+    )
     max_crashes: int = Field(3, ge=1, description="deaths of a decoder or engine on one unit before `failed: poison`")
     max_starts: int = Field(10, ge=1, description="unfinished starts of one unit before `failed: interrupted`")

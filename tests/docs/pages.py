@@ -60,7 +60,7 @@ def route_table() -> list[Route]:
             *JobRoutes(none, none, none, none, 1).routes(),
             *OpenAIRoutes(none, none, none, none, settings).routes(),
             *StreamRoutes(none, none, none, settings).routes(),
-            *SocketRoutes(none, none, none, settings).routes(),
+            *SocketRoutes(none, none, none, none, none, settings).routes(),
             *DeliveryRoutes(none, none, none).routes(),
             *ModelRoutes(none, settings).routes(),
             *UploadRoutes(none, none).routes(),

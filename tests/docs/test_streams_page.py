@@ -40,7 +40,7 @@ def test_no_table_has_a_message_that_is_none() -> None:
 
 def test_kinds_codes_and_numbers() -> None:
     """Kinds of events, codes of closing, sub-protocol and limits are the code's."""
-    for word in (*stream.Kind, stream.PROTOCOL, *stream.LIVE_TYPES):
+    for word in (*stream.Kind, stream.PROTOCOL):
         assert f"`{word}" in PAGE
     for code in stream.Close:
         assert f"| {code.value} | `{code.name.lower()}` |" in PAGE

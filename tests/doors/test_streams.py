@@ -311,8 +311,8 @@ async def refused_now(me: Caller) -> bool:
         ('{"type":["watch"]}', "malformed_request"),
         ('{"type":"watch"}', "malformed_request"),
         ('{"type":"watch","job_id":"all","after":"yesterday"}', "malformed_request"),
-        ('{"type":"start","model":"base"}', "not_supported_yet"),
-        (b"\0\0", "not_supported_yet"),
+        ('{"type":"start","model":"nonsense"}', "model_unknown"),
+        ('{"type":"finalize"}', "malformed_request"),
     ],
 )
 async def test_messages_that_are_none(me: Caller, message: str | bytes, code: str) -> None:

@@ -1,4 +1,4 @@
-"""`/ws`: one socket, any number of watches. Live audio will come over the same socket."""
+"""`/ws`: one socket, any number of watches, and one live session."""
 
 import asyncio
 import contextlib
@@ -11,23 +11,27 @@ from pydantic import ValidationError
 
 from services.contracts.auth import Claims, Scope
 from services.contracts.errors import Code, Problem
-from services.contracts.stream import LIVE_TYPES, PROTOCOL, Cursor, Ping, Unwatch, Watch
+from services.contracts.live import CloseStream, Finalize, KeepAlive, LiveClose, Resume, Start
+from services.contracts.stream import PROTOCOL, Cursor, Ping, Unwatch, Watch
 from services.ingest import messages
 from services.ingest.auth import require
 from services.ingest.feed import Begun, Feed, TooSlow
 from services.ingest.follow import Backlog
+from services.ingest.http.call import Call
 from services.ingest.http.credentials import IN_PATH, check_origin, check_protocols
 from services.ingest.http.route import Answer, Handler, Param, Route, claims, digest_of
 from services.ingest.limits import RateLimits
+from services.ingest.live import LiveDoor, Taken
 from services.ingest.problems import problem_of
 from services.ingest.settings import Settings
 from services.ingest.streams import Ending, Streams
+from services.runtime.bus import Bus
 from services.runtime.lifecycle import cancel
 from services.runtime.logs import get_logger
 
 HEARTBEAT = 20.0
 """Seconds between two pings; a client that leaves one unanswered for half as long is gone."""
-LARGEST = 64 << 10
+LARGEST = 256 << 10
 """Bytes of the largest message that a client may send."""
 STUCK = 10.0
 """Seconds in which a reader must have taken what was sent."""
@@ -40,8 +44,12 @@ CALM = 1.0
 class SocketRoutes:
     """The two addresses of the socket."""
 
-    def __init__(self, streams: Streams, feed: Feed, limits: RateLimits, settings: Settings) -> None:
+    def __init__(
+        self, streams: Streams, feed: Feed, door: LiveDoor, bus: Bus, limits: RateLimits, settings: Settings
+    ) -> None:
         self._streams = streams
+        self._door = door
+        self._bus = bus
         self._feed = feed
         self._limits = limits
         self._settings = settings
@@ -59,7 +67,7 @@ class SocketRoutes:
             "GET",
             path,
             handler,
-            "Open a WebSocket to follow jobs; docs/streams.md has its messages",
+            "Open a WebSocket to speak, or to follow jobs; docs/live.md and docs/streams.md have its messages",
             scope=Scope.STREAM,
             socket=True,
             params=(
@@ -71,7 +79,7 @@ class SocketRoutes:
                 ),
             ),
             answers={101: Answer("A WebSocket from here on", media=())},
-            errors=(Code.TICKET, Code.ORIGIN, Code.TOO_MANY_STREAMS, Code.NOT_YET, Code.MALFORMED),
+            errors=(Code.TICKET, Code.ORIGIN, Code.TOO_MANY_STREAMS, Code.NO_ROOM, Code.MALFORMED),
         )
 
     async def socket(self, request: web.Request) -> web.StreamResponse:
@@ -92,7 +100,11 @@ class SocketRoutes:
         async with self._streams.open(who, digest_of(request)) as stream:
             await ws.prepare(request)
             socket = _Socket(ws, request.transport, who, self._feed, self._limits, self._settings)
-            ending = await stream.run("socket", socket.serve())
+            call = Call(self._door, self._bus, who, socket.send)
+            try:
+                ending = await stream.run("socket", socket.serve(call), socket.until_over(call))
+            finally:
+                await call.leave()
             if ending is not None:
                 await socket.close(ending)
         return ws
@@ -125,12 +137,14 @@ class _Socket:
         self._sending = asyncio.Lock()
         self._log = get_logger()
 
-    async def serve(self) -> None:
+    async def serve(self, call: Call) -> None:
         """Until the client closes, or is gone."""
         try:
             async for message in self._ws:
-                if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
-                    await self._take(message.data)
+                if message.type == WSMsgType.TEXT:
+                    await self._take(message.data, call)
+                elif message.type == WSMsgType.BINARY and not await self._hear(message.data, call):
+                    return
         except ConnectionError:
             pass
         finally:
@@ -146,13 +160,45 @@ class _Socket:
         except (ConnectionError, TimeoutError):
             self._abort()
 
-    async def _take(self, data: str | bytes) -> None:
+    async def until_over(self, call: Call) -> None:
+        """Close the socket when its live session has ended."""
+        try:
+            code = await call.over
+            await self._ws.close(code=code, message=b"the session has ended")
+        except Exception as error:  # noqa: BLE001 - a fault in the session ends the socket, and it can be resumed
+            await self._last(self._trouble(error, None))
+            await self._ws.close(code=LiveClose.BROKEN, message=b"resume the session")
+
+    async def _hear(self, data: bytes, call: Call) -> bool:
+        """Take audio; says whether the socket goes on."""
+        try:
+            await call.audio(data)
+        except ConnectionError:
+            raise
+        except Taken:
+            await self._last(messages.error(Problem(Code.TAKEN)))
+            await self._ws.close(code=LiveClose.TAKEN, message=b"another socket goes on with this session")
+            return False
+        except Exception as error:  # noqa: BLE001 - audio that cannot be taken is never passed over in silence
+            await self._last(self._trouble(error, None))
+            problem = problem_of(error)
+            if problem is not None and problem.code == Code.NO_ROOM:
+                await self._full(problem)
+            else:
+                await self._ws.close(code=LiveClose.BROKEN, message=b"see the error")
+            return False
+        return True
+
+    async def _take(self, data: str, call: Call) -> None:
         job: str | None = None
         try:
             await self._limits.request(self._who.tenant)
             asked = _asked(data)
             if isinstance(asked, Ping):
                 await self._send(messages.pong())
+                return
+            if not isinstance(asked, Watch | Unwatch):
+                await _live(asked, call)
                 return
             job = asked.job_id
             if isinstance(asked, Watch):
@@ -166,6 +212,11 @@ class _Socket:
             await self._send(self._trouble(error, job))
             if isinstance(error, Problem) and error.code == Code.RATE_LIMIT:
                 await asyncio.sleep(CALM)
+            if isinstance(error, Problem) and error.code == Code.NO_ROOM:
+                await self._full(error)
+
+    async def _full(self, problem: Problem) -> None:
+        await self._ws.close(code=LiveClose.FULL, message=f"come back in {problem.retry_after or 0:.0f} s".encode())
 
     async def _begin(self, job: str, after: str | None) -> None:
         require(self._who, Scope.READ)
@@ -208,6 +259,10 @@ class _Socket:
         tasks = [task for job in jobs if (task := self._watches.pop(job, None))]
         await cancel(*tasks)
 
+    async def send(self, text: str) -> None:
+        """For the live session: see `_send`."""
+        await self._send(text)
+
     async def _send(self, text: str) -> None:
         """Send when it is its turn; a reader that takes nothing is cut off. Raises ConnectionError."""
         async with self._sending:
@@ -223,21 +278,41 @@ class _Socket:
             self._transport.abort()
 
 
-_Asked = Watch | Unwatch | Ping
-_MESSAGES: dict[str, type[_Asked]] = {"watch": Watch, "unwatch": Unwatch, "ping": Ping}
+_Live = Start | Resume | Finalize | KeepAlive | CloseStream
+_Asked = Watch | Unwatch | Ping | _Live
+_MESSAGES: dict[str, type[_Asked]] = {
+    "watch": Watch,
+    "unwatch": Unwatch,
+    "ping": Ping,
+    "start": Start,
+    "resume": Resume,
+    "finalize": Finalize,
+    "keepalive": KeepAlive,
+    "close": CloseStream,
+}
 
 
-def _asked(data: str | bytes) -> _Asked:
-    """A client's message. Raises `Problem` NOT_YET, MALFORMED."""
-    if isinstance(data, bytes):
-        raise Problem(Code.NOT_YET, "Audio over the socket.")
+async def _live(asked: _Live, call: Call) -> None:
+    match asked:
+        case Start():
+            await call.start(asked)
+        case Resume():
+            await call.resume(asked)
+        case Finalize():
+            await call.finalize()
+        case KeepAlive():
+            await call.keep_alive()
+        case CloseStream():
+            await call.close()
+
+
+def _asked(data: str) -> _Asked:
+    """A client's message. Raises `Problem` MALFORMED."""
     try:
         document = json.loads(data)
     except (ValueError, RecursionError):
         raise Problem(Code.MALFORMED, "A message is a JSON object.") from None
     kind = str(document.get("type")) if isinstance(document, dict) else ""
-    if kind in LIVE_TYPES:
-        raise Problem(Code.NOT_YET, "Audio over the socket.")
     if kind not in _MESSAGES:
         raise Problem(Code.MALFORMED, f"The `type` of a message is {', '.join(_MESSAGES)}.")
     try:

@@ -49,7 +49,9 @@ class Task:
     the batch. `task` is `transcribe` or `translate`. `temperature` None is a beam search with a bounded, deterministic
     fallback for doubtful windows; a number above 0 samples, as seeded as CTranslate2 allows (docs/engine.md).
     `suppress_tokens` None stands for Whisper's non-speech symbols. `hallucination_silence_threshold` (seconds) drops
-    improbable words that stand alone in at least that much silence; without it they are only marked.
+    improbable words that stand alone in at least that much silence; without it they are only marked. `live` hears a
+    window as quickly as can be: a short frame, few tokens, no second hearing; what is heard again in half a second
+    need not be heard twice now.
     """
 
     model: str
@@ -63,6 +65,7 @@ class Task:
     suppress_tokens: tuple[int, ...] | None = None
     hallucination_silence_threshold: float | None = None
     seed: int = 0
+    live: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from av.stream import Discard
 from numpy.typing import NDArray
 
 from services.contracts.errors import Code
-from services.transcriber.prepare.media import BLOCK, SAMPLE_RATE, Limits, MediaError, MediaInfo
+from services.transcriber.prepare.media import BLOCK, FRAME, SAMPLE_RATE, Limits, MediaError, MediaInfo
 from services.transcriber.prepare.sniff import demuxer_for, knows_its_length, promised_bytes
 
 if TYPE_CHECKING:
@@ -39,6 +39,9 @@ _OPTIONS = {
     "analyzeduration": "5000000",
 }
 _READ = 256 << 10
+_HEAD = 64  # bytes that tell the format of a live source
+_LIVE_OPTIONS = {"probesize": "32768", "analyzeduration": "0"}
+"""Nobody waits for five seconds of speech to be looked at first: what browsers record says what it is."""
 _LEAST_BYTES_PER_SECOND = 750  # 6 kbit/s, the least that Opus is made for: a longer claim from fewer bytes is a lie
 _SLACK_SECONDS = 0.5  # containers round, codecs pad
 
@@ -69,20 +72,49 @@ class Source:
         return os.pread(self._fd, wanted, offset)
 
 
+class Flow:
+    """A pipe that somebody speaks into, as PyAV wants it: it cannot seek, and reads what has come so far."""
+
+    size = 1 << 62
+    """It has no end that anything could be compared with."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._head: bytes | None = None
+        self._begun = False
+
+    def read(self, wanted: int = -1) -> bytes:
+        if not self._begun:
+            self._begun = True
+            if self._head:
+                return self._head
+        return os.read(self._fd, wanted if wanted >= 0 else _READ)
+
+    def read_at(self, wanted: int, offset: int) -> bytes:
+        """Of the first bytes, by which the format is told."""
+        if self._head is None:
+            self._head = b""
+            while len(self._head) < _HEAD and (data := os.read(self._fd, 1 << 16)):
+                self._head += data
+        return self._head[offset : offset + wanted]
+
+
 class Recording:
-    """One file being decoded. `blocks()` gives the samples, then `info` says what they were."""
+    """One file, or one live source, being decoded. `blocks()` gives the samples, then `info` says what they were."""
 
     info: MediaInfo
 
-    def __init__(self, source: Source, limits: Limits) -> None:
+    def __init__(self, source: Source | Flow, limits: Limits) -> None:
         self._source = source
         self._limits = limits
+        self._block = FRAME if limits.live else BLOCK
         self._native = 0
         self._decoded = 0
 
     def blocks(self) -> Iterator[Samples]:
         """The samples, `BLOCK` at a time except the last. Raises MediaError."""
-        name = demuxer_for(self._source.read_at)
+        limits = self._limits
+        name = limits.raw or demuxer_for(self._source.read_at)
         if name is None:
             raise MediaError(Code.NOT_AUDIO, "The file is in none of the formats that are read.")
         try:
@@ -90,7 +122,7 @@ class Recording:
                 self._source,
                 "r",
                 format=name,
-                options=_OPTIONS | {"format_whitelist": name},
+                options=_OPTIONS | {"format_whitelist": name} | _live_options(limits),
                 metadata_errors="ignore",
                 buffer_size=_READ,
             )
@@ -161,11 +193,11 @@ class Recording:
                 for piece in mono.convert(frame):
                     pending.append(piece)
                     waiting += piece.size
-                if waiting >= BLOCK:
+                if waiting >= self._block:
                     joined = np.concatenate(pending)
-                    whole = waiting - waiting % BLOCK
+                    whole = waiting - waiting % self._block
                     for at in range(0, whole, BLOCK):
-                        yield self._finish(joined[at : at + BLOCK])
+                        yield self._finish(joined[at : min(at + BLOCK, whole)])
                     pending, waiting = [joined[whole:]], waiting - whole
         joined = np.concatenate([*pending, *mono.flush()]) if pending or waiting else np.empty(0, np.float32)
         for at in range(0, joined.size, BLOCK):
@@ -247,6 +279,14 @@ class Mono:
         assert self._resampler is not None
         for ready in self._resampler.resample(frame):
             yield ready.to_ndarray()[0]
+
+
+def _live_options(limits: Limits) -> dict[str, str]:
+    if not limits.live:
+        return {}
+    layout = "mono" if limits.raw_channels == 1 else "stereo"
+    raw = {"sample_rate": str(limits.raw_rate), "ch_layout": layout} if limits.raw else {}
+    return _LIVE_OPTIONS | raw
 
 
 def _raise_if_memory(error: Exception) -> None:

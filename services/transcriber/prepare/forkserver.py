@@ -23,7 +23,7 @@ import sys
 from dataclasses import dataclass
 
 from services.contracts.errors import Code
-from services.transcriber.prepare.decode import Recording, Source
+from services.transcriber.prepare.decode import Flow, Recording, Source
 from services.transcriber.prepare.jail import close_all_but, die_with_parent, lock_in
 from services.transcriber.prepare.media import (
     Limits,
@@ -46,7 +46,7 @@ class Child:
     life: socket.socket
 
 
-def decode(source: Source, out: int, limits: Limits, voice: Voice) -> None:
+def decode(source: Source | Flow, out: int, limits: Limits, voice: Voice) -> None:
     """One recording from file to pipe: blocks, then what it was; or why not."""
     try:
         recording = Recording(source, limits)
@@ -76,7 +76,7 @@ def _be_decoder(server: int, source: int, out: int, limits: Limits, voice: Voice
             return
         gc.disable()  # a collection would copy the pages shared with the server
         close_all_but(source, out)
-        recording = Source(source)
+        recording = Flow(source) if limits.live else Source(source)
         lock_in(out, limits.memory_bytes, limits.cpu_ceiling)
         decode(recording, out, limits, voice)
         status = 0

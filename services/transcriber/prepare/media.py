@@ -50,6 +50,12 @@ class Limits:
     cpu_share: float = 0.05
     stall_seconds: float = 60.0
     """Wall time that may pass while somebody waits for the next block."""
+    live: bool = False
+    """The source is a pipe that somebody speaks into: blocks as short as they come, and no wait is too long."""
+    raw: str = ""
+    """FFmpeg's name of a format without a header (`s16le`, `f32le`, `mulaw`, `alaw`), of a live source."""
+    raw_rate: int = 16_000
+    raw_channels: int = 1
 
     @property
     def cpu_ceiling(self) -> int:

@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -87,6 +88,13 @@ class Sandbox:
         """Decodes an open, seekable file from its first byte; `fd` stays the caller's, who keeps it open meanwhile."""
         return Decoding(self, fd, self._limits)
 
+    def listen(self, fd: int, raw: str = "", rate: int = SAMPLE_RATE, channels: int = 1) -> "Decoding":
+        """Decodes what is spoken into a pipe, as it comes; `raw` is FFmpeg's name of a format without a header."""
+        live = replace(
+            self._limits, live=True, raw=raw, raw_rate=rate, raw_channels=channels, stall_seconds=365 * 86_400.0
+        )
+        return Decoding(self, fd, live)
+
     async def _launch(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
@@ -130,7 +138,7 @@ class Sandbox:
             await self._process.wait()
             self._process = None
 
-    async def request(self, fd: int, out: int, life: int) -> None:
+    async def request(self, fd: int, out: int, life: int, limits: Limits) -> None:
         """Has a decoder forked that reads `fd`, writes `out` and lives while the other end of `life` is open.
 
         Raises DecoderDied when there is no server to do it.
@@ -139,7 +147,7 @@ class Sandbox:
             await self.start()
             assert self._control is not None
             try:
-                socket.send_fds(self._control, [self._limits.to_json()], [fd, out, life])
+                socket.send_fds(self._control, [limits.to_json()], [fd, out, life])
                 return
             except ConnectionError as error:  # it died while nobody needed it
                 if not again:
@@ -178,7 +186,7 @@ class Decoding:
         )
         try:
             try:
-                await self._sandbox.request(self._fd, writing, theirs.fileno())
+                await self._sandbox.request(self._fd, writing, theirs.fileno(), self._limits)
             finally:
                 theirs.close()
                 os.close(writing)
@@ -240,7 +248,7 @@ class Decoding:
 
     def _make_way(self) -> None:
         """Somebody waits for a short clip; a long recording runs beside the engine and lets it go first."""
-        if not self._is_nice and self._decoded > URGENT_SECONDS:
+        if not self._limits.live and not self._is_nice and self._decoded > URGENT_SECONDS:
             self._is_nice = True
             with contextlib.suppress(OSError):
                 os.setpriority(os.PRIO_PROCESS, self.pid, 10)

@@ -1,0 +1,195 @@
+"""One client's live session on its socket: audio in, words out, until it closes or is gone."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from services.contracts import subjects
+from services.contracts.auth import Claims
+from services.contracts.errors import Code, Problem
+from services.contracts.jobs import State
+from services.contracts.live import LiveClose, Op, Ready, Received, Resume, Start, Summary
+from services.contracts.stream import Cursor
+from services.ingest.live import Line, LiveDoor, Taken, encoding_of
+from services.runtime.bus import Bus
+from services.runtime.jsapi import Unavailable
+from services.runtime.lifecycle import cancel
+from services.runtime.tail import Tail
+
+TELL = 1.0
+"""Seconds of audio, by the clock, between two messages that say how much is safe."""
+FASTEST = 4.0
+"""Times real time at which audio is taken in, beyond a first half minute; who sends faster waits."""
+AHEAD = 30.0
+LOOK = 5.0
+CONTAINER_RATE = 32_000.0
+"""Bytes a second that are taken for real time where the encoding does not tell (256 kbit/s)."""
+
+Send = Callable[[str], Awaitable[None]]
+
+
+class Call:
+    """Speaks for one socket. Every method may raise `Problem`, `Taken`, `Unavailable`, ConnectionError from `send`."""
+
+    def __init__(self, door: LiveDoor, bus: Bus, who: Claims, send: Send) -> None:
+        self._door = door
+        self._bus = bus
+        self._who = who
+        self._send = send
+        self._line: Line | None = None
+        self._plain = False
+        self._text = ""
+        self._told = 0.0
+        self._begun = 0.0
+        self._taken = 0
+        self._following: asyncio.Task[None] | None = None
+        self.over: asyncio.Future[LiveClose] = asyncio.get_running_loop().create_future()
+        """Done when the session has ended and everything was said."""
+
+    async def start(self, start: Start, *, plain: bool = False) -> None:
+        """Open a session. `plain`: for a client that just sends audio and reads `text`."""
+        self._only_once()
+        self._plain = plain
+        line = await self._door.open(self._who, start)
+        await self._begin(line, 0, resumed=False)
+
+    async def resume(self, resume: Resume) -> None:
+        """Go on with a session."""
+        self._only_once()
+        after = await self._door.after(resume.after)
+        line = await self._door.resume(self._who, resume.session_id)
+        await self._begin(line, after, resumed=True)
+
+    def _only_once(self) -> None:
+        if self._line is not None:
+            raise Problem(Code.MALFORMED, "A socket has one live session.")
+
+    async def _begin(self, line: Line, after: int, *, resumed: bool) -> None:
+        self._line = line
+        session = line.session
+        self._begun = asyncio.get_running_loop().time()
+        await self._send(
+            Ready(
+                session_id=session.session,
+                job_id=session.session,
+                model=session.options.model,
+                warm=line.warm,
+                ready_in=None if line.warm else 3.0,
+                resumed=resumed,
+                received=line.received,
+                cursor=str(Cursor(await self._door.epoch(), after)) if after else None,
+            ).model_dump_json(exclude_none=True)
+        )
+        self._following = asyncio.create_task(self._follow(line, after), name="live results")
+
+    async def audio(self, data: bytes) -> None:
+        """Take audio; back when it is safe."""
+        if self._line is None:
+            await self.start(Start(encoding=encoding_of(data)), plain=True)
+        line = self._line
+        assert line is not None
+        self._taken += len(data)
+        await self._door.write(line, data)
+        loop = asyncio.get_running_loop()
+        if loop.time() - self._told >= TELL:
+            self._told = loop.time()
+            rate = line.session.live.bytes_per_second
+            seconds = round(line.received / rate, 3) if rate else None
+            await self._send(Received(received=line.received, seconds=seconds).model_dump_json(exclude_none=True))
+        await self._not_too_fast(line)
+
+    async def _not_too_fast(self, line: Line) -> None:
+        """Whoever sends much faster than people speak waits: nothing is dropped, and others are heard too."""
+        rate = line.session.live.bytes_per_second or CONTAINER_RATE
+        ahead = self._taken / rate / FASTEST - (asyncio.get_running_loop().time() - self._begun) - AHEAD
+        if ahead > 0:
+            await asyncio.sleep(min(ahead, 1.0))
+
+    async def finalize(self) -> None:
+        """Have everything so far made final."""
+        await self._say(Op.FINALIZE)
+
+    async def keep_alive(self) -> None:
+        """Note that the client is there."""
+        await self._say(Op.BEAT)
+
+    async def close(self) -> None:
+        """The client is done: what follows are the last words and the summary."""
+        await self._say(Op.END)
+
+    async def _say(self, op: Op) -> None:
+        if self._line is None:
+            raise Problem(Code.MALFORMED, "There is no live session: send `start`, `resume` or audio first.")
+        await self._door.say(self._line, op)
+
+    async def leave(self) -> None:
+        """The socket is gone; the session waits for its client for a minute."""
+        await cancel(*([self._following] if self._following else []))
+        if self.over.done():
+            self.over.exception()  # told already, or of no interest to anybody any more
+
+    async def _follow(self, line: Line, after: int) -> None:
+        """Pass on what is heard, each message once and in order."""
+        try:
+            name = line.session.session
+            async with Tail(self._bus.nc, subjects.LIVE, subjects.live_out(name), after) as tail:
+                while True:
+                    entries = await tail.next(LOOK)
+                    said = [(entry.sequence, json.loads(entry.data)) for entry in entries]
+                    for at, (sequence, message) in enumerate(said):
+                        later = {following["type"] for _, following in said[at + 1 :]}
+                        if message["type"] == "interim" and later & {"interim", "final"}:
+                            continue  # out of date already
+                        cursor = str(Cursor(await self._door.epoch(), sequence))
+                        if message["type"] == "ended":
+                            await self._end(message, cursor)
+                            return
+                        await self._pass_on(message, cursor, name)
+        except ConnectionError:
+            pass  # whoever reads from the socket learns of it too
+        except Unavailable as away:
+            self._finish(away)
+        except Exception as error:  # noqa: BLE001 - told by whoever waits for the end
+            self._finish(error)
+
+    async def _pass_on(self, message: dict[str, Any], cursor: str, session: str) -> None:
+        kind = message["type"]
+        if self._plain and kind in ("interim", "final"):
+            so_far = self._text + message["text"]
+            if kind == "final":
+                self._text = so_far
+            message = message | {"text": so_far.strip()}
+        for inner in ("input", "resume", "engine"):
+            message.pop(inner, None)
+        await self._send(json.dumps({**message, "session_id": session, "cursor": cursor}, ensure_ascii=False))
+
+    async def _end(self, message: dict[str, Any], cursor: str) -> None:
+        line = self._line
+        assert line is not None
+        job = line.session.session
+        text = await self._door.text(line.session) if message["state"] == State.COMPLETED else ""
+        problem = Problem(Code(message["code"])) if message.get("code") else None
+        summary = Summary(
+            session_id=job,
+            job_id=job,
+            cursor=cursor,
+            state=message["state"],
+            duration=message["duration"],
+            text=text,
+            urls={"job": f"/jobs/{job}", "result": f"/jobs/{job}/result", "audio": f"/jobs/{job}/audio"},
+            error=problem.body() if problem else None,
+        )
+        await self._send(summary.model_dump_json(exclude_none=True))
+        self._finish(LiveClose.DONE)
+
+    def _finish(self, how: LiveClose | Exception) -> None:
+        if self.over.done():
+            return
+        if isinstance(how, Exception):
+            self.over.set_exception(how)
+        else:
+            self.over.set_result(how)
+
+
+__all__ = ["Call", "Taken"]

@@ -1,0 +1,172 @@
+"""The live door: sessions are opened, their input is written to the bus, and any ingest goes on with any of them.
+
+Nothing of a session is held here: what was acknowledged lies on the bus, and what was heard is read from there.
+"""
+
+import time
+from dataclasses import dataclass
+
+from services.contracts import objects, subjects
+from services.contracts.auth import Admit, Claims, Granted, Scope
+from services.contracts.errors import Code, Problem
+from services.contracts.ids import is_job_id, new_job_id
+from services.contracts.jobs import Door, Lane, Options
+from services.contracts.live import CHUNK, CHUNK_BYTES, OFFSET, OP, Encoding, LiveOptions, Op, Session, Start
+from services.contracts.stream import Cursor, epoch_of
+from services.contracts.transcript import Transcript
+from services.ingest.asked import Asked, ask_of, manifest_of
+from services.ingest.auth import require
+from services.ingest.engines import Engines
+from services.ingest.options import field_of, options_of
+from services.ingest.settings import Settings
+from services.runtime.blobs import Blobs
+from services.runtime.bus import Bus
+from services.runtime.jsapi import Unavailable, read_last
+from services.runtime.kv import Conflict
+from services.runtime.records import Records, fresh
+
+COME_BACK = 15.0
+"""Seconds after which to try again when all engines are taken: sessions are short or long, nobody knows."""
+CONTAINERS = (b"\x1a\x45\xdf\xa3", b"OggS")
+"""First bytes of what browsers record; MP4 says `ftyp` behind four bytes of length."""
+
+
+class Taken(Exception):  # noqa: N818 - what happened
+    """Another socket has gone on with this session."""
+
+
+@dataclass(slots=True)
+class Line:
+    """The writing end of a session's input. The bus refuses whoever does not know its last word."""
+
+    session: Session
+    received: int = 0
+    last: int = 0
+    warm: bool = True
+
+
+class LiveDoor:
+    """Opens sessions and writes their input. Raises `Problem`, `Unavailable`."""
+
+    def __init__(self, bus: Bus, blobs: Blobs, records: Records, engines: Engines, settings: Settings) -> None:
+        self._bus = bus
+        self._blobs = blobs
+        self._records = records
+        self._engines = engines
+        self._settings = settings
+        self._epoch: str | None = None
+
+    async def open(self, who: Claims, start: Start) -> Line:
+        """A new session: its job is durable when this returns. Raises `Problem` NO_ROOM and those of a submission."""
+        require(who, Scope.SUBMIT)
+        wished = {name: getattr(start, name) for name in ("model", "language", "prompt", "hotwords", "word_timestamps")}
+        fields = {name: field_of(value) for name, value in wished.items() if value is not None}
+        models = await self._engines.models()
+        options = options_of(fields, models, self._settings.default_model, self._settings.default_language)
+        await self._find_room()
+        job = new_job_id()
+        granted = await self._bus.request(
+            subjects.KEYS_ADMIT, Admit(tenant=who.tenant, key_id=who.key_id, job=job, bytes=0), Granted
+        )
+        if not granted.ok:
+            raise Problem(Code(granted.code or Code.QUOTA), granted.detail, retry_after=granted.retry_after)
+        session = await self._write_down(who, job, options, start)
+        card = models.get(options.model)
+        return Line(session, warm=bool(card and card.loaded))
+
+    async def _find_room(self) -> None:
+        cards = await self._engines.cards()
+        opened = await self._bus.counts(subjects.LIVE, subjects.ALL_LIVE_OPEN)
+        done = await self._bus.counts(subjects.LIVE, subjects.ALL_LIVE_DONE)
+        if len(opened) - len(done) >= sum(card.live.capacity for card in cards):
+            detail = "Every engine hears as many sessions as it can." if cards else "No engine is there."
+            raise Problem(Code.NO_ROOM, detail, retry_after=COME_BACK)
+
+    async def _write_down(self, who: Claims, job: str, options: Options, start: Start) -> Session:
+        asked = await ask_of(who, Asked(options))()
+        manifest = manifest_of(who, job, asked, Door.LIVE, Lane.LIVE, "", 0, start.name)
+        await self._blobs.put_once(objects.manifest(who.tenant, job), manifest.encode())
+        await self._blobs.durable()
+        await self._records.create(fresh(manifest))
+        session = Session(
+            session=job,
+            tenant=who.tenant,
+            options=options,
+            live=LiveOptions.model_validate({name: getattr(start, name) for name in LiveOptions.model_fields}),
+            opened=time.time(),
+            max_seconds=self._settings.live_max_seconds,
+        )
+        await self._bus.append(subjects.live_open(job), session.encode(), 0)
+        return session
+
+    async def resume(self, who: Claims, name: str) -> Line:
+        """A session that is there already, from its last acknowledged byte on. Raises `Problem` JOB_NOT_FOUND."""
+        found = await read_last(self._bus.nc, subjects.LIVE, subjects.live_open(name)) if is_job_id(name) else None
+        session = Session.model_validate_json(found.data) if found else None
+        if session is None or session.tenant != who.tenant:
+            raise Problem(Code.JOB_NOT_FOUND)
+        line = Line(session)
+        await self._catch_up(line)
+        await self._append(line, b"", Op.BEAT)
+        return line
+
+    async def write(self, line: Line, audio: bytes) -> None:
+        """Put audio on the bus; when it returns nothing can lose it. Raises `Taken`, `Unavailable`."""
+        rate = line.session.live.bytes_per_second
+        size = min(CHUNK_BYTES, max(1024, int(rate * CHUNK))) if rate else CHUNK_BYTES
+        for at in range(0, len(audio), size):
+            await self._append(line, audio[at : at + size], None)
+
+    async def say(self, line: Line, op: Op) -> None:
+        """Put an operation behind the audio so far. Raises `Taken`, `Unavailable`."""
+        await self._append(line, b"", op)
+
+    async def _append(self, line: Line, audio: bytes, op: Op | None) -> None:
+        headers = {OFFSET: str(line.received)} | ({OP: op.value} if op else {})
+        subject = subjects.live_audio(line.session.session)
+        try:
+            line.last = await self._bus.append(subject, audio, line.last, headers)
+        except Conflict:
+            raise Taken from None
+        except Unavailable:
+            # It may be there all the same: then it must not be sent again.
+            before = line.received
+            await self._catch_up(line)
+            if line.received != before + len(audio) or op:
+                raise
+            return
+        line.received += len(audio)
+
+    async def _catch_up(self, line: Line) -> None:
+        last = await read_last(self._bus.nc, subjects.LIVE, subjects.live_audio(line.session.session))
+        if last is not None:
+            headers = last.headers or {}
+            line.last = int(headers["Nats-Sequence"])
+            line.received = int(headers[OFFSET]) + len(last.data)
+
+    async def text(self, session: Session) -> str:
+        """The text of a session that has become a job; empty when it is not there."""
+        data = await self._blobs.get(objects.transcript(session.tenant, session.session))
+        return Transcript.model_validate_json(data).text if data else ""
+
+    async def epoch(self) -> str:
+        """The epoch of the cursors. Raises `Unavailable`."""
+        if self._epoch is None:
+            self._epoch = epoch_of(await self._bus.epoch(subjects.LIVE))
+        return self._epoch
+
+    async def after(self, cursor: str | None) -> int:
+        """The sequence behind a client's cursor; 0, from the start, for none and for one of another stream."""
+        if cursor is None:
+            return 0
+        try:
+            parsed = Cursor.parse(cursor)
+        except ValueError:
+            raise Problem(Code.MALFORMED, "`after` is the `cursor` of a message.") from None
+        return parsed.sequence if parsed.epoch == await self.epoch() else 0
+
+
+def encoding_of(audio: bytes) -> Encoding:
+    """What a client sends that did not say so: a container by its first bytes, else raw samples."""
+    container = audio.startswith(CONTAINERS) or audio[4:8] == b"ftyp"
+    return Encoding.CONTAINER if container else Encoding.PCM_S16LE

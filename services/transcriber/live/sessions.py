@@ -1,0 +1,132 @@
+"""Which sessions this engine hears: found by a bell and by a listing, claimed by a lease, held while it is renewed."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from nats.aio.msg import Msg
+
+from services.contracts import subjects
+from services.contracts.events import LiveRoom
+from services.contracts.live import Lease, Session
+from services.runtime.bus import Bus
+from services.runtime.jsapi import AWAY, Unavailable, read_last
+from services.runtime.kv import Conflict
+from services.runtime.lifecycle import cancel
+from services.runtime.logs import get_logger
+from services.transcriber.live.load import Load
+from services.transcriber.live.session import LiveSession
+
+LEASE = 3.0
+"""Seconds for which a lease holds; so long a session waits whose engine was killed."""
+RENEW = 0.8
+"""Seconds between two renewals."""
+LOOK = 1.0
+"""Seconds between two looks for sessions that nobody hears."""
+
+
+class Sessions:
+    """Claims sessions as far as there is room, and hears them."""
+
+    def __init__(self, bus: Bus, load: Load, name: str, make: Callable[[Session], LiveSession]) -> None:
+        self._bus = bus
+        self._kv = bus.kv(subjects.SESSIONS)
+        self._load = load
+        self._name = name
+        self._make = make
+        self._held: dict[str, asyncio.Task[None]] = {}
+        self._heard: dict[str, LiveSession] = {}
+        self._bell = asyncio.Event()
+        self._log = get_logger()
+
+    def card(self) -> LiveRoom:
+        """How much room there is."""
+        lag = max((session.lag for session in self._heard.values()), default=0.0)
+        return LiveRoom(capacity=self._load.capacity, sessions=len(self._held), lag=round(lag, 2))
+
+    async def run(self) -> None:
+        """Until cancelled; then every session is let go at once, so that another engine takes it."""
+
+        async def ring(_: Msg) -> None:
+            self._bell.set()
+
+        subscription = await self._bus.nc.subscribe(f"{subjects.RELAY}.{subjects.ALL_LIVE_OPEN}", cb=ring)
+        try:
+            while True:
+                self._bell.clear()
+                with suppress(Unavailable):
+                    await self._look()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK):
+                        await self._bell.wait()
+        finally:
+            await cancel(*self._held.values())
+            with suppress(*AWAY):
+                await subscription.unsubscribe()
+
+    async def _look(self) -> None:
+        """Claim sessions that nobody hears. The oldest first: whoever waits longest lost an engine."""
+        opened = await self._bus.counts(subjects.LIVE, subjects.ALL_LIVE_OPEN)
+        if not opened:
+            return
+        done = {_session_of(subject) for subject in await self._bus.counts(subjects.LIVE, subjects.ALL_LIVE_DONE)}
+        for session in sorted({_session_of(subject) for subject in opened} - done - self._held.keys()):
+            if len(self._held) >= self._load.capacity:
+                return
+            await self._claim(session)
+
+    async def _claim(self, name: str) -> None:
+        found = await read_last(self._bus.nc, subjects.LIVE, subjects.live_open(name))
+        if found is None:
+            return
+        session = Session.model_validate_json(found.data)
+        try:
+            lease = Lease(engine=self._name, since=time.time()).encode()
+            revision = await self._kv.create(name, lease, LEASE)
+        except Conflict:
+            return
+        task = asyncio.create_task(self._hold(session, revision, lease), name=f"session {name}")
+        self._held[name] = task
+        task.add_done_callback(lambda _: self._let_go(name))
+
+    def _let_go(self, name: str) -> None:
+        self._held.pop(name, None)
+        self._heard.pop(name, None)
+        self._load.ended(name)
+        self._bell.set()
+
+    async def _hold(self, session: Session, revision: int, lease: bytes) -> None:
+        """Hear the session while the lease holds."""
+        name = session.session
+        live = self._heard[name] = self._make(session)
+        hearing = asyncio.create_task(live.run(), name=f"hear {name}")
+        until = time.monotonic() + LEASE
+        try:
+            while not hearing.done():
+                await asyncio.wait([hearing], timeout=RENEW)
+                if hearing.done():
+                    break
+                try:
+                    revision = await self._kv.update(name, lease, revision, LEASE)
+                    until = time.monotonic() + LEASE
+                except Unavailable:
+                    if time.monotonic() > until:
+                        break  # another may have it; what we would say is refused from now on
+                except Conflict:
+                    break
+            if hearing.done() and not hearing.cancelled() and (error := hearing.exception()) is not None:
+                if isinstance(error, Conflict):
+                    self._log.info("a session went to another engine", job=name)
+                else:
+                    self._log.error("a session met a fault", job=name, error=type(error).__name__, exc_info=error)
+                    # Not at once again: whoever claims it next begins where the words end.
+                    await asyncio.sleep(LOOK)
+        finally:
+            await cancel(hearing)
+            with suppress(Conflict, Unavailable):
+                await self._kv.delete(name, revision)
+
+
+def _session_of(subject: str) -> str:
+    return subject.split(".")[1]

@@ -126,7 +126,7 @@ class Call:
     async def leave(self) -> None:
         """The socket is gone; the session waits for its client for a minute."""
         await cancel(*([self._following] if self._following else []))
-        if self.over.done():
+        if self.over.done() and not self.over.cancelled():
             self.over.exception()  # told already, or of no interest to anybody any more
 
     async def _follow(self, line: Line, after: int) -> None:

@@ -79,7 +79,7 @@ class SocketRoutes:
                 ),
             ),
             answers={101: Answer("A WebSocket from here on", media=())},
-            errors=(Code.TICKET, Code.ORIGIN, Code.TOO_MANY_STREAMS, Code.NO_ROOM, Code.MALFORMED),
+            errors=(Code.TICKET, Code.ORIGIN, Code.TOO_MANY_STREAMS, Code.NO_ROOM, Code.TAKEN, Code.MALFORMED),
         )
 
     async def socket(self, request: web.Request) -> web.StreamResponse:
@@ -163,7 +163,7 @@ class _Socket:
     async def until_over(self, call: Call) -> None:
         """Close the socket when its live session has ended."""
         try:
-            code = await call.over
+            code = await asyncio.shield(call.over)
             await self._ws.close(code=code, message=b"the session has ended")
         except Exception as error:  # noqa: BLE001 - a fault in the session ends the socket, and it can be resumed
             await self._last(self._trouble(error, None))

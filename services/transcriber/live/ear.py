@@ -63,7 +63,7 @@ class Ear:
 
     @property
     def voice(self) -> float:
-        """Seconds at which the voice was first heard that has just begun an utterance."""
+        """Seconds at which the voice was first heard that has just begun an utterance, or may be about to."""
         return self.judged - LEAST * _SECONDS
 
     @property
@@ -88,12 +88,13 @@ class Ear:
                 self._voiced = self._voiced + 1 if probability >= VOICE else 0
                 if self._voiced >= LEAST:
                     self.speaking, self._silent = True, 0
+                    self._let_go(self.voice - BEFORE)
                     return True
                 continue
             self._silent = self._silent + 1 if probability < QUIET else 0
             self.endpoint = self._silent >= self._endpointing
         if not self.speaking:
-            self._let_go(self.judged - BEFORE)
+            self._let_go(self.voice - BEFORE)
         return False
 
     def utterance(self) -> Sound:

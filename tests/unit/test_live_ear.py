@@ -1,0 +1,60 @@
+"""Utterances in the sound of a session: found frame by frame, so that nobody's lateness changes them."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.transcriber.live.ear import BEFORE, Ear
+from services.transcriber.prepare.media import FRAME, Block
+
+SECOND = 31
+
+
+def block(frames: list[float]) -> Block:
+    """Sound with these probabilities of voice."""
+    return Block(bytes(2 * FRAME * len(frames)), tuple(frames))
+
+
+def utterances(ear: Ear) -> list[tuple[float, float]]:
+    """Begin and end of the utterances that are complete."""
+    found = []
+    while True:
+        if ear.listen():
+            continue
+        if not ear.endpoint:
+            return found
+        sound = ear.utterance()
+        found.append((round(sound.start, 3), round(sound.end, 3)))
+        ear.close()
+
+
+def test_speech_between_pauses() -> None:
+    """An utterance begins a little before the voice, and ends when the pause has lasted."""
+    ear = Ear(0.0, 0.5)
+    ear.feed(block([0.0] * 2 * SECOND + [0.9] * SECOND + [0.0] * SECOND))
+    [(start, end)] = utterances(ear)
+    assert abs(start - (2 * SECOND + 3) * 0.032 + BEFORE) < 0.1
+    assert abs(end - (3 * SECOND * 0.032 + 0.5)) < 0.1
+
+
+def test_silence_is_let_go() -> None:
+    """In silence little more is held than what may belong to the next utterance."""
+    ear = Ear(0.0, 0.5)
+    for _ in range(60):
+        ear.feed(block([0.0] * SECOND))
+        assert not ear.listen()
+    assert ear.arrived - ear.started <= BEFORE + 0.05
+    assert abs(ear.arrived - 60 * SECOND * 0.032) < 0.001
+
+
+@given(st.lists(st.tuples(st.sampled_from([0.0, 0.9]), st.integers(1, 40)), max_size=12), st.integers(1, 50))
+def test_how_sound_arrives_changes_nothing(runs: list[tuple[float, int]], size: int) -> None:
+    """The same utterances are found in one piece and in pieces of any size."""
+    frames = [probability for probability, count in runs for _ in range(count)]
+    whole = Ear(0.0, 0.3)
+    whole.feed(block(frames))
+    expected = utterances(whole)
+    ear, found = Ear(0.0, 0.3), []
+    for at in range(0, len(frames), size):
+        ear.feed(block(frames[at : at + size]))
+        found += utterances(ear)
+    assert found == expected

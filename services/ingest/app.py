@@ -26,28 +26,35 @@ from services.ingest.http.docs import Docs
 from services.ingest.http.guard import Guard
 from services.ingest.http.jobs import JobRoutes
 from services.ingest.http.keys import KeyRoutes
+from services.ingest.http.media import MediaRoutes
 from services.ingest.http.models import ModelRoutes
 from services.ingest.http.openai import OpenAIRoutes
+from services.ingest.http.page import PageRoutes
 from services.ingest.http.server import application, serve
+from services.ingest.http.shares import ShareRoutes
 from services.ingest.http.socket import SocketRoutes
 from services.ingest.http.store_events import StoreEvents
 from services.ingest.http.streams import StreamRoutes
 from services.ingest.http.transcribe import Transcribe
 from services.ingest.http.uploads import UploadRoutes
+from services.ingest.http.versions import VersionRoutes
 from services.ingest.http.webhooks import WebhookRoutes
 from services.ingest.jobs import Jobs
 from services.ingest.limits import Bodies, RateLimits
+from services.ingest.page import FOLDER, Assets
 from services.ingest.presigned import Presigned
 from services.ingest.queue import Queue
 from services.ingest.reconcile import Pace, Reconciler
 from services.ingest.relay import relay
 from services.ingest.settings import Settings
+from services.ingest.shares import Shares
 from services.ingest.sidecars import Sidecars
 from services.ingest.signing import presigner_of
 from services.ingest.streams import Streams
 from services.ingest.submit import BusDoor
 from services.ingest.sweep import Sweep
-from services.ingest.tickets import Tickets
+from services.ingest.tickets import MediaTickets, Tickets
+from services.ingest.versions import Versions
 from services.runtime.blobs import open_blobs
 from services.runtime.bus import connect_bus
 from services.runtime.health import Health
@@ -74,6 +81,7 @@ async def app(settings: Settings, life: Life) -> AsyncIterator[None]:
         ):
             eraser = Eraser(blobs, records)
             jobs = Jobs(bus, blobs, records, eraser)
+            versions, shares = Versions(blobs, jobs), Shares(blobs, jobs, longest=settings.share_longest)
             engines = Engines(bus)
             queue = Queue(bus, engines, records)
             events.listen(queue.hear)
@@ -101,10 +109,11 @@ async def app(settings: Settings, life: Life) -> AsyncIterator[None]:
             drop = blobs.bucket(objects.DROP_BUCKET)
             sidecars = Sidecars(blobs, drop, records, originals=settings.drop_originals)
             bucket = BucketDoor(blobs, drop, records, admission, engines, policy, sidecars, settings)
+            assets = await asyncio.to_thread(Assets, settings.page_dir or FOLDER, fresh=settings.page_dir is not None)
             docs = Docs(
                 [
                     *Transcribe(submissions, jobs, events, settings.transcribe_wait).routes(),
-                    *JobRoutes(submissions, jobs, events, queue, settings.longest_wait).routes(),
+                    *JobRoutes(submissions, jobs, versions, events, queue, settings.longest_wait).routes(),
                     *OpenAIRoutes(submissions, jobs, events, stopping, settings).routes(),
                     *StreamRoutes(tickets, streams, feed, settings).routes(),
                     *SocketRoutes(streams, feed, limits, settings).routes(),
@@ -114,6 +123,10 @@ async def app(settings: Settings, life: Life) -> AsyncIterator[None]:
                     *KeyRoutes(bus, auth, bodies, settings).routes(),
                     *WebhookRoutes(bus, auth, bodies, policy, deliveries).routes(),
                     *StoreEvents(bucket.wake, bodies, settings).routes(),
+                    *VersionRoutes(versions, bodies).routes(),
+                    *ShareRoutes(shares, versions, jobs, bodies, limits, settings).routes(),
+                    *MediaRoutes(jobs, MediaTickets(bus), auth, limits, settings).routes(),
+                    *PageRoutes(assets).routes(),
                     *ops.routes(health, metrics),
                 ]
             )

@@ -15,16 +15,20 @@ from services.ingest.http.deliveries import DeliveryRoutes
 from services.ingest.http.docs import Docs
 from services.ingest.http.jobs import JobRoutes
 from services.ingest.http.keys import KeyRoutes
+from services.ingest.http.media import MediaRoutes
 from services.ingest.http.models import ModelRoutes
 from services.ingest.http.openai import OpenAIRoutes
 from services.ingest.http.openapi import errors_of
+from services.ingest.http.page import PageRoutes
 from services.ingest.http.reference import COMMON_ERRORS, KEY_ERRORS
 from services.ingest.http.route import Route
+from services.ingest.http.shares import ShareRoutes
 from services.ingest.http.socket import SocketRoutes
 from services.ingest.http.store_events import StoreEvents
 from services.ingest.http.streams import StreamRoutes
 from services.ingest.http.transcribe import Transcribe
 from services.ingest.http.uploads import UploadRoutes
+from services.ingest.http.versions import VersionRoutes
 from services.ingest.http.webhooks import WebhookRoutes
 from services.ingest.limits import Bodies
 from services.ingest.options import ALIASES, REFUSED
@@ -57,7 +61,7 @@ def route_table() -> list[Route]:
     return Docs(
         [
             *Transcribe(none, none, none, 1).routes(),
-            *JobRoutes(none, none, none, none, 1).routes(),
+            *JobRoutes(none, none, none, none, none, 1).routes(),
             *OpenAIRoutes(none, none, none, none, settings).routes(),
             *StreamRoutes(none, none, none, settings).routes(),
             *SocketRoutes(none, none, none, settings).routes(),
@@ -67,6 +71,10 @@ def route_table() -> list[Route]:
             *KeyRoutes(none, none, Bodies(settings), settings).routes(),
             *WebhookRoutes(none, none, Bodies(settings), Policy(), none).routes(),
             *StoreEvents(none, Bodies(settings), settings).routes(),
+            *VersionRoutes(none, none).routes(),
+            *ShareRoutes(none, none, none, none, none, settings).routes(),
+            *MediaRoutes(none, none, none, none, settings).routes(),
+            *PageRoutes(none).routes(),
             *ops.routes(Health(), Metrics()),
         ]
     ).all_routes()

@@ -9,6 +9,7 @@ DEAD = "DEAD"
 CALLBACKS = "CALLBACKS"
 SUBMIT = "SUBMIT"
 REJECTED = "REJECTED"
+STORE = "STORE"
 RECORDS = "records"
 CLAIMS = "claims"
 ENGINES = "engines"
@@ -17,7 +18,20 @@ KV_RECORDS = f"KV_{RECORDS}"
 KV_CLAIMS = f"KV_{CLAIMS}"
 KV_ENGINES = f"KV_{ENGINES}"
 KV_DELIVERIES = f"KV_{DELIVERIES}"
-STREAMS = (JOBS, PARTS, RESULTS, DEAD, CALLBACKS, SUBMIT, REJECTED, KV_RECORDS, KV_CLAIMS, KV_ENGINES, KV_DELIVERIES)
+STREAMS = (
+    JOBS,
+    PARTS,
+    RESULTS,
+    DEAD,
+    CALLBACKS,
+    SUBMIT,
+    REJECTED,
+    STORE,
+    KV_RECORDS,
+    KV_CLAIMS,
+    KV_ENGINES,
+    KV_DELIVERIES,
+)
 
 ALL_JOBS = "jobs.*.*.*"
 ALL_PARTS = "parts.*.*.*.*"
@@ -28,6 +42,8 @@ ALL_DEAD = "dead.*.*"
 ALL_CALLBACKS = "callbacks.*.*.*"
 ALL_SUBMITS = "submit.*"
 ALL_REJECTED = "rejected.*"
+STORE_DROP = "store.drop"
+"""Where an object store that speaks NATS, as MinIO does, tells of new objects in the bucket `drop`."""
 DOMAIN = "desifre"
 """JetStream domain by which the services of a tenant reach their consumers from an account of their own."""
 BELL = "bell"

@@ -50,6 +50,7 @@ from services.ingest.settings import Settings
 from services.ingest.shares import Shares
 from services.ingest.sidecars import Sidecars
 from services.ingest.signing import presigner_of
+from services.ingest.store_events import listening
 from services.ingest.streams import Streams
 from services.ingest.submit import BusDoor
 from services.ingest.sweep import Sweep
@@ -151,6 +152,7 @@ async def app(settings: Settings, life: Life) -> AsyncIterator[None]:
             async with (
                 serve(application(docs.all_routes(), guard, metrics), settings),
                 bus.serve(subjects.INGEST_SERVICE),
+                listening(bus, bucket.wake),
             ):
                 try:
                     yield

@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Callable, Iterable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
 from pydantic_core import PydanticUndefined
 
+from services.contracts.asyncapi import document
 from services.contracts.errors import ERRORS
 from services.contracts.jobs import Options
 from services.ingest.callbacks.policy import Policy
@@ -214,7 +216,17 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-PAGES: dict[str, Callable[[], str]] = {"settings.md": settings_page, "errors.md": errors_page, "http.md": http_page}
+def asyncapi() -> str:
+    """docs/asyncapi.json."""
+    return json.dumps(document(version("desifre")), indent=1) + "\n"
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "settings.md": settings_page,
+    "errors.md": errors_page,
+    "http.md": http_page,
+    "asyncapi.json": asyncapi,
+}
 
 if __name__ == "__main__":
     for page, make in PAGES.items():

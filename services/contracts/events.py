@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from services.contracts.jobs import Door, Failure, Frozen, Lane, State, Timings
+from services.contracts.live import LiveCard
 from services.contracts.transcript import Segment
 
 
@@ -83,7 +84,9 @@ class EngineCard(Frozen):
     engine: str
     slots: int
     rate: float | None = Field(default=None, description="audio seconds per second, measured over the last minutes")
+    busy: int | None = Field(default=None, description="batches on the engine now")
     sandbox: str = ""
+    live: LiveCard | None = Field(default=None, description="its room for live sessions; absent = it takes none")
     models: tuple["ModelCard", ...] = ()
 
 

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from services.contracts import objects, subjects
+from services.ingest.activity import Activity
 from services.ingest.admission import Admission
 from services.ingest.auth import authenticator
 from services.ingest.callbacks.collect import collector
@@ -33,6 +34,7 @@ from services.ingest.http.page import PageRoutes
 from services.ingest.http.server import application, serve
 from services.ingest.http.shares import ShareRoutes
 from services.ingest.http.socket import SocketRoutes
+from services.ingest.http.status import StatusRoutes
 from services.ingest.http.store_events import StoreEvents
 from services.ingest.http.streams import StreamRoutes
 from services.ingest.http.transcribe import Transcribe
@@ -86,6 +88,8 @@ async def app(settings: Settings, life: Life) -> AsyncIterator[None]:
             engines = Engines(bus)
             queue = Queue(bus, engines, records)
             events.listen(queue.hear)
+            activity = Activity()
+            events.listen(activity.hear)
             bodies, limits, tickets = Bodies(settings), RateLimits(settings), Tickets(bus)
             streams, feed = Streams(auth, metrics), Feed(bus, events, jobs)
             auth.listen(streams.revoked)
@@ -128,6 +132,7 @@ async def app(settings: Settings, life: Life) -> AsyncIterator[None]:
                     *ShareRoutes(shares, versions, jobs, bodies, limits, settings).routes(),
                     *MediaRoutes(jobs, MediaTickets(bus), auth, limits, settings).routes(),
                     *PageRoutes(assets).routes(),
+                    *StatusRoutes(activity, queue, engines, streams, health).routes(),
                     *ops.routes(health, metrics),
                 ]
             )
@@ -145,7 +150,9 @@ async def app(settings: Settings, life: Life) -> AsyncIterator[None]:
             tasks.start(sidecars.consumer(bus).run(), name="sidecars")
             tasks.start(bucket.run(), name="drop")
             tasks.start(BusDoor(bus, admission, engines, drop, policy, settings).run(), name="submit")
-            tasks.start(Reconciler(bus, blobs, records, eraser, sweep, pace).run(), name="reconcile")
+            tasks.start(
+                Reconciler(bus, blobs, records, eraser, sweep, pace, told=activity.hear).run(), name="reconcile"
+            )
             tasks.start(events.mind(), name="relay")
             tasks.start(streams.mind(), name="streams")
             guard = Guard(auth, tickets, limits, settings)

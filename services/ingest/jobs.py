@@ -6,6 +6,7 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
+from typing import Any
 
 from services.contracts import objects, subjects
 from services.contracts.errors import Code, Problem
@@ -16,6 +17,7 @@ from services.contracts.parts import PartWords
 from services.contracts.transcript import Transcript
 from services.ingest import history, media
 from services.ingest.erase import Eraser
+from services.ingest.views import UNLABELLED, Label
 from services.runtime.blobs import Blobs
 from services.runtime.bus import Bus
 from services.runtime.jsapi import AWAY
@@ -25,7 +27,7 @@ from services.runtime.records import RETENTION, Records
 NEWEST = job_id_from((1 << 48) - 1, (1 << 80) - 1)
 """Sorts after every job id."""
 REMEMBERED = 10_000
-"""Recordings whose media type is kept."""
+"""Jobs whose names, and recordings whose media types, are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ class Jobs:
         self._records = records
         self._eraser = eraser
         self._kinds: OrderedDict[str, str] = OrderedDict()
+        self._labels: OrderedDict[tuple[str, str], Label] = OrderedDict()
         self._log = get_logger()
 
     async def get(self, tenant: str, job: str) -> Record:
@@ -79,6 +82,20 @@ class Jobs:
         if found is None or record.state == State.ERASED:
             raise Problem(Code.ERASED)
         return found
+
+    async def label(self, record: Record) -> Label:
+        """What the job is called. It never changes, so that a list is read from the store once."""
+        if record.state == State.ERASED:
+            return UNLABELLED
+        key = (record.tenant, record.job)
+        label = self._labels.get(key)
+        if label is None:
+            manifest = await self._records.manifest(*key)
+            if manifest is None:
+                return UNLABELLED
+            label = self._labels[key] = Label(manifest.name, manifest.source_of)
+            _trim(self._labels)
+        return label
 
     async def page(
         self, tenant: str, before: str | None = None, limit: int = 50, states: Collection[State] = ()
@@ -159,8 +176,7 @@ class Jobs:
         if kind is None:
             head = b"".join([piece async for piece in self._blobs.read(key, length=media.HEAD)])
             kind = self._kinds[key] = media.media_type(head)
-            while len(self._kinds) > REMEMBERED:
-                self._kinds.popitem(last=False)
+            _trim(self._kinds)
         return kind
 
     async def cancel_or_erase(self, tenant: str, job: str) -> Record:
@@ -191,6 +207,11 @@ class Jobs:
                 await self._bus.nc.publish(subjects.cancel(record.tenant, record.job))
             except AWAY as error:
                 self._log.warning("engines were not told of a cancellation", error=type(error).__name__)
+
+
+def _trim(kept: OrderedDict[Any, Any]) -> None:
+    while len(kept) > REMEMBERED:
+        kept.popitem(last=False)
 
 
 def _completed(record: Record) -> Record:

@@ -45,6 +45,7 @@ class Announcer:
             engine=self._kind,
             slots=self._engine.slots,
             rate=self._rate.measured,
+            busy=self._rate.busy,
             sandbox=self._sandbox,
             models=models,
         )

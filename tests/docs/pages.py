@@ -26,6 +26,7 @@ from services.ingest.http.reference import COMMON_ERRORS, KEY_ERRORS
 from services.ingest.http.route import Route
 from services.ingest.http.shares import ShareRoutes
 from services.ingest.http.socket import SocketRoutes
+from services.ingest.http.status import StatusRoutes
 from services.ingest.http.store_events import StoreEvents
 from services.ingest.http.streams import StreamRoutes
 from services.ingest.http.transcribe import Transcribe
@@ -77,6 +78,7 @@ def route_table() -> list[Route]:
             *ShareRoutes(none, none, none, none, none, settings).routes(),
             *MediaRoutes(none, none, none, none, settings).routes(),
             *PageRoutes(none).routes(),
+            *StatusRoutes(none, none, none, none, none).routes(),
             *ops.routes(Health(), Metrics()),
         ]
     ).all_routes()

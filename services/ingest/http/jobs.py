@@ -1,5 +1,7 @@
 """Jobs: submit, list, look at, read the result of, listen to, cancel and erase."""
 
+import asyncio
+
 from aiohttp import web
 
 from services.contracts.auth import Scope
@@ -132,8 +134,8 @@ class JobRoutes:
         """A page of the tenant's jobs."""
         limit = int(number(request, "limit", PAGE, 1, LARGEST_PAGE))
         page = await self._jobs.page(claims(request).tenant, request.query.get("before"), limit, _states(request))
-        views = [await self._view(record) for record in page.records]
-        return answer(JobPage(jobs=views, next=page.next))
+        views = await asyncio.gather(*map(self._view, page.records))
+        return answer(JobPage(jobs=list(views), next=page.next))
 
     async def look(self, request: web.Request) -> web.StreamResponse:
         """One job, at once or as soon as it changes."""
@@ -161,7 +163,7 @@ class JobRoutes:
         return answer(job_view(record))
 
     async def _view(self, record: Record) -> JobView:
-        return job_view(record, await self._queue.place(record))
+        return job_view(record, await self._queue.place(record), await self._jobs.label(record))
 
 
 def _states(request: web.Request) -> frozenset[State]:

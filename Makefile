@@ -35,6 +35,9 @@ check: install tools ## Style, types, import rules, links of the docs, lock
 lock: install tools ## Write the locks in requirements/ anew from pyproject.toml (needs the network)
 	$(BIN)/uv pip compile --universal --generate-hashes --python-version 3.11 --extra dev pyproject.toml -o requirements/dev.lock
 	$(BIN)/uv pip compile --universal --generate-hashes --python-version 3.11 --extra all -c requirements/dev.lock pyproject.toml -o requirements/run.lock
+	for image in keys ingest "transcriber --extra weights"; do \
+		$(BIN)/uv pip compile --universal --generate-hashes --python-version 3.11 --extra build --extra $$image -c requirements/run.lock pyproject.toml -o requirements/$${image%% *}.lock || exit 1; \
+	done
 	$(BIN)/uv pip compile --universal --generate-hashes --python-version 3.11 --no-deps --group speech -o requirements/speech.lock
 	$(BIN)/python -m infra.tools.lock stamp
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from services.contracts import subjects
 
 ADMIN = "admin"
+STORE = "store"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,7 @@ def table() -> Mapping[str, Permissions]:
                 _own_inbox("ingest"),
                 f"{subjects.RELAY}.results.>",
                 f"{subjects.RELAY}.live.>",
+                f"{subjects.RELAY}.{subjects.STORE_DROP}",
                 f"{subjects.BELL}.callbacks.>",
                 f"{subjects.BELL}.submit.>",
                 subjects.KEYS_REVOKED,
@@ -104,6 +106,8 @@ def table() -> Mapping[str, Permissions]:
             subscribe=(_own_inbox("keys"), "keys.v1.>", _DISCOVERY),
             allow_responses=True,
         ),
+        # The object store, where it speaks NATS. It takes its answers at a client's usual inbox, as nobody else does.
+        STORE: Permissions(publish=(subjects.STORE_DROP,), subscribe=("_INBOX.>",)),
         ADMIN: Permissions(publish=(">",), subscribe=(">",), allow_responses=True),
     }
 

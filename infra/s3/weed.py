@@ -34,8 +34,10 @@ def users(credentials: Mapping[str, tuple[str, str]]) -> str:
     )
 
 
-def arguments(*, data: Path, users_file: Path, ports: Mapping[str, int], sockets: Path | None) -> list[str]:
-    """The command line of `weed mini`, everything bound to loopback.
+def arguments(
+    *, data: Path, users_file: Path, ports: Mapping[str, int], sockets: Path | None, bind: str = "127.0.0.1"
+) -> list[str]:
+    """The command line of `weed mini`, everything bound to loopback or, in a container, to its own network.
 
     `ports` has one of each in HTTP_PORTS and `s3_grpc`; `sockets` is where its two local sockets go
     (None leaves them in /tmp, for a folder whose name is too long for a socket).
@@ -45,7 +47,7 @@ def arguments(*, data: Path, users_file: Path, ports: Mapping[str, int], sockets
         "mini",
         f"-dir={data}",
         "-ip=127.0.0.1",
-        "-ip.bind=127.0.0.1",
+        f"-ip.bind={bind}",
         f"-bucket={','.join(BUCKETS)}",
         f"-s3.config={users_file}",
         *(f"-{name}.port={ports[name]}" for name in HTTP_PORTS),

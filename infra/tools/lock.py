@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-LOCKS = ("run.lock", "dev.lock", "speech.lock")
+LOCKS = ("run.lock", "dev.lock", "speech.lock", "keys.lock", "ingest.lock", "transcriber.lock")
 STAMP = re.compile(r"^# dependencies of pyproject\.toml: sha256:([0-9a-f]{64})\n", re.MULTILINE)
 
 

@@ -70,6 +70,14 @@ class Code(StrEnum):
     ERASED = "job_erased"
     NOT_FOUND = "not_found"
     METHOD = "method_not_allowed"
+    VERSION_NOT_FOUND = "version_not_found"
+    VERSION_CONFLICT = "version_conflict"
+    TOO_MANY_VERSIONS = "too_many_versions"
+    CORRECTION = "correction_invalid"
+    SHARE_NOT_FOUND = "share_not_found"
+    SHARE = "share_invalid"
+    TOO_MANY_SHARES = "too_many_shares"
+    NO_PEAKS = "peaks_not_available"
     UNAVAILABLE = "unavailable"
     STORE_FULL = "storage_full"
     INTERNAL = "internal_error"
@@ -89,7 +97,7 @@ ERRORS: dict[Code, Kind] = {
     Code.TOO_MANY_JOBS: Kind(429, "Too many unfinished jobs", "Wait until some of your jobs have finished.", True),
     Code.TOO_MANY_KEYS: Kind(409, "Too many keys", "Revoke a key that is no longer used."),
     Code.RATE_LIMIT: Kind(429, "Too many requests", "Wait as long as Retry-After says.", True),
-    Code.TICKET: Kind(403, "The ticket is not valid", "Get a new one from POST /tickets; it works once, for a minute."),
+    Code.TICKET: Kind(403, "The ticket is not valid", "Get a new one where you got this one: tickets do not last."),
     Code.ORIGIN: Kind(403, "Pages of this origin may not connect", "Ask the operator to allow the origin."),
     Code.TOO_MANY_STREAMS: Kind(
         429, "Too many open streams", "Close a stream; one socket can watch many jobs, or all of them.", True
@@ -142,6 +150,18 @@ ERRORS: dict[Code, Kind] = {
     Code.ERASED: Kind(410, "The job was erased", "Its data are gone; submit the recording again."),
     Code.NOT_FOUND: Kind(404, "There is nothing at this address", "See /docs for the routes."),
     Code.METHOD: Kind(405, "The address does not take this method", "See /docs for the routes."),
+    Code.VERSION_NOT_FOUND: Kind(404, "The transcript has no such version", "GET /jobs/{id}/versions lists them."),
+    Code.VERSION_CONFLICT: Kind(
+        409, "The transcript was corrected meanwhile", "Read the version named in `latest` and correct that."
+    ),
+    Code.TOO_MANY_VERSIONS: Kind(409, "The transcript has too many versions", "Send more corrections at once."),
+    Code.CORRECTION: Kind(
+        422, "A correction that does not fit", "Correct what the detail names; see docs/versions.md."
+    ),
+    Code.SHARE_NOT_FOUND: Kind(404, "There is no such share", "Ask its owner for a new link; it may have expired."),
+    Code.SHARE: Kind(422, "A share that cannot be made", "Correct what the detail names."),
+    Code.TOO_MANY_SHARES: Kind(409, "The job has too many shares", "Revoke one that is no longer used."),
+    Code.NO_PEAKS: Kind(404, "There is no waveform", "Wait until the job is prepared; older and live jobs have none."),
     Code.UNAVAILABLE: Kind(
         503, "A part of the service is away", "Try again after Retry-After; nothing was done.", True
     ),

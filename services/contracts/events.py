@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from services.contracts.jobs import Door, Failure, Frozen, Lane, State, Timings
+from services.contracts.live import LiveCard
 from services.contracts.transcript import Segment
 
 
@@ -83,17 +84,10 @@ class EngineCard(Frozen):
     engine: str
     slots: int
     rate: float | None = Field(default=None, description="audio seconds per second, measured over the last minutes")
+    busy: int | None = Field(default=None, description="batches on the engine now")
     sandbox: str = ""
+    live: LiveCard | None = Field(default=None, description="its room for live sessions; absent = it takes none")
     models: tuple["ModelCard", ...] = ()
-    live: "LiveRoom" = Field(default_factory=lambda: LiveRoom(capacity=0, sessions=0))
-
-
-class LiveRoom(Frozen):
-    """What a transcriber says of its room for live sessions."""
-
-    capacity: int = Field(description="sessions that it can hear at once, by what was measured")
-    sessions: int
-    lag: float = Field(default=0.0, description="seconds that the slowest of them is behind")
 
 
 class ModelCard(Frozen):

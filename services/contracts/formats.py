@@ -7,6 +7,7 @@ between words, and with a line count, cues of at most so many lines, timed by th
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import accumulate
 from typing import Any
 
 from pydantic import BaseModel, Field
@@ -52,12 +53,15 @@ class Stretch(BaseModel):
     compression_ratio: float
     temperature: float
     suspect: str | None = Field(description="why these words may be invented; null = nothing speaks against them")
+    first_word: int = Field(description="its first word's place in `words`")
+    word_count: int
 
 
 class Document(BaseModel):
     """A transcript in `json`. Times are seconds in the recording."""
 
     job_id: str
+    version: int = Field(description="0 = as the engine heard it; above: as people corrected it")
     text: str
     model: str
     task: str
@@ -78,11 +82,13 @@ class Cue:
     lines: tuple[str, ...]
 
 
-def render(transcript: Transcript, form: Format, *, width: int | None = None, count: int | None = None) -> bytes:
+def render(
+    transcript: Transcript, form: Format, *, width: int | None = None, count: int | None = None, version: int = 0
+) -> bytes:
     """The transcript in `form`, UTF-8. `width` (characters) and `count` (lines in a cue) shape subtitles only."""
     match form:
         case Format.JSON:
-            return document(transcript).model_dump_json().encode()
+            return document(transcript, version).model_dump_json().encode()
         case Format.VERBOSE_JSON:
             return to_json(verbose(transcript))
         case Format.TEXT:
@@ -94,27 +100,36 @@ def render(transcript: Transcript, form: Format, *, width: int | None = None, co
             blocks = (_block(cue, ".", _vtt_text) for cue in cues(transcript, width, count))
             return "\n".join(("WEBVTT\n", *blocks)).encode()
         case Format.TSV:
-            lines = (f"{_ms(s.start)}\t{_ms(s.end)}\t{_cell(s.text)}\n" for s in transcript.segments)
+            said = (segment for segment in transcript.segments if segment.text.strip())
+            lines = (f"{_ms(s.start)}\t{_ms(s.end)}\t{_cell(s.text)}\n" for s in said)
             return ("start\tend\ttext\n" + "".join(lines)).encode()
 
 
-def document(transcript: Transcript) -> Document:
+def document(transcript: Transcript, version: int = 0) -> Document:
     """`json`: the old service's `text`, `model` and `words`, and ours: language, segments, coverage.
 
     A word keeps the space before it where its script has one, so that the words put together are the text.
     """
+    words = transcript.words
+    firsts = accumulate((len(segment.words) for segment in transcript.segments), initial=0)
     return Document(
         job_id=transcript.job,
+        version=version,
         text=transcript.text.strip(),
         model=transcript.model,
         task=transcript.task,
         language=transcript.language,
         language_probability=transcript.language_probability,
         duration=transcript.duration,
-        words=list(transcript.words),
-        segments=[Stretch.model_validate(segment, from_attributes=True) for segment in transcript.segments],
+        words=list(words),
+        segments=[_stretch(segment, first) for segment, first in zip(transcript.segments, firsts, strict=False)],
         coverage=transcript.coverage,
     )
+
+
+def _stretch(segment: Segment, first: int) -> Stretch:
+    own = {name: getattr(segment, name) for name in Stretch.model_fields if name in Segment.model_fields}
+    return Stretch(**own, first_word=first, word_count=len(segment.words))
 
 
 def verbose(transcript: Transcript) -> dict[str, Any]:

@@ -8,6 +8,7 @@ _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _LOWER = "abcdefghijklmnopqrstuvwxyz0123456789"
 _JOB = re.compile(r"job_[0-7][0-9A-HJKMNP-TV-Z]{25}")
 _UPLOAD = re.compile(r"upl_[0-7][0-9A-HJKMNP-TV-Z]{25}")
+_SHARE = re.compile(r"shr_[0-9a-f]{16}")
 _TENANT = re.compile(r"[a-z0-9]{16}")
 
 
@@ -56,6 +57,16 @@ def is_upload_id(text: str) -> bool:
 def is_tenant(text: str) -> bool:
     """Whether `text` has the shape of a tenant id."""
     return _TENANT.fullmatch(text) is not None
+
+
+def new_share_id() -> str:
+    """The id of a share, which its owner sees; not its token."""
+    return "shr_" + secrets.token_hex(8)
+
+
+def is_share_id(text: str) -> bool:
+    """Whether `text` has the shape of a share's id."""
+    return _SHARE.fullmatch(text) is not None
 
 
 def new_request_id() -> str:

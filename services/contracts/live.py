@@ -97,6 +97,14 @@ class Lease(Frozen):
     since: float = Field(description="Unix seconds")
 
 
+class LiveCard(Frozen):
+    """What a transcriber says of its room for live sessions, in its card."""
+
+    capacity: int = Field(description="sessions that it can hear at once, by what was measured")
+    sessions: int
+    lag: float = Field(default=0.0, description="seconds that the slowest of them is behind")
+
+
 # ---- `live.<session>.out`: what the transcriber says; ingest passes it on with a cursor. Published with
 # Nats-Expected-Last-Subject-Sequence, so that of two transcribers only the one that knows the last word can go on.
 

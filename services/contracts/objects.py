@@ -8,6 +8,8 @@ JOBS = "jobs/"
 MODELS = "models/"
 UPLOADS = "uploads/"
 """What clients put into the store themselves, before it is a job."""
+SHARES = "shares/"
+"""From the hash of a share's token to the share, which lies with its job."""
 
 
 def tenant_prefix(tenant: str) -> str:
@@ -72,6 +74,36 @@ def outcome(tenant: str, job: str) -> str:
 def callback(tenant: str, job: str) -> str:
     """The end of a job's callback: nothing more is sent by itself."""
     return prefix(tenant, job) + "callback.json"
+
+
+def peaks(tenant: str, job: str) -> str:
+    """The waveform of the whole recording: `parts.PEAKS_PER_SECOND` bytes for each second."""
+    return prefix(tenant, job) + "peaks.u8"
+
+
+def versions(tenant: str, job: str) -> str:
+    """The folder of corrections."""
+    return prefix(tenant, job) + "versions/"
+
+
+def version(tenant: str, job: str, n: int) -> str:
+    """A corrected version: what differs from the transcript. Who writes a number first has it."""
+    return f"{versions(tenant, job)}{n:05d}.json"
+
+
+def shares(tenant: str, job: str) -> str:
+    """The folder of shares."""
+    return prefix(tenant, job) + "shares/"
+
+
+def share(tenant: str, job: str, share_id: str) -> str:
+    """A share: it is good as long as this is there."""
+    return f"{shares(tenant, job)}{share_id}.json"
+
+
+def shared(digest: str) -> str:
+    """Where the share is whose token has this hash."""
+    return f"{SHARES}{digest}.json"
 
 
 def drop_in(tenant: str) -> str:

@@ -7,6 +7,8 @@ from services.contracts.transcript import Segment, Span
 
 SAMPLE_RATE = 16_000
 BYTES_PER_SECOND = 2 * SAMPLE_RATE
+PEAKS_PER_SECOND = 20
+"""Values of the stored waveform: 72 kB an hour, and finer than a pixel where half a minute fills a screen."""
 
 
 class Part(Frozen):

@@ -96,7 +96,8 @@ class Watching(Frozen):
         default=None, description="the cursor it goes on from; null: from the start, forget what came before"
     )
     job: dict[str, Any] | None = Field(
-        default=None, description="the job as GET /jobs/{job} shows it, without `queue`; null for all"
+        default=None,
+        description="the job as GET /jobs/{job} shows it, without `queue`, `name` and `source_of`; null for all",
     )
 
 
@@ -108,7 +109,8 @@ class Event(Frozen):
     cursor: str
     kind: Kind
     data: dict[str, Any] = Field(
-        description="state: the job as GET /jobs/{job} shows it, without `queue`; segments: the words of one part"
+        description="state: the job as GET /jobs/{job} shows it, without `queue`, `name` and `source_of`; "
+        "segments: the words of one part"
     )
 
 

@@ -10,6 +10,7 @@ CALLBACKS = "CALLBACKS"
 SUBMIT = "SUBMIT"
 REJECTED = "REJECTED"
 LIVE = "LIVE"
+STORE = "STORE"
 RECORDS = "records"
 CLAIMS = "claims"
 ENGINES = "engines"
@@ -21,7 +22,7 @@ KV_ENGINES = f"KV_{ENGINES}"
 KV_DELIVERIES = f"KV_{DELIVERIES}"
 KV_SESSIONS = f"KV_{SESSIONS}"
 STREAMS = (
-    *(JOBS, PARTS, RESULTS, DEAD, CALLBACKS, SUBMIT, REJECTED, LIVE),
+    *(JOBS, PARTS, RESULTS, DEAD, CALLBACKS, SUBMIT, REJECTED, STORE, LIVE),
     *(KV_RECORDS, KV_CLAIMS, KV_ENGINES, KV_DELIVERIES, KV_SESSIONS),
 )
 
@@ -37,6 +38,8 @@ ALL_REJECTED = "rejected.*"
 ALL_LIVE = "live.*.*"
 ALL_LIVE_OPEN = "live.*.open"
 ALL_LIVE_DONE = "live.*.done"
+STORE_DROP = "store.drop"
+"""Where an object store that speaks NATS, as MinIO does, tells of new objects in the bucket `drop`."""
 DOMAIN = "desifre"
 """JetStream domain by which the services of a tenant reach their consumers from an account of their own."""
 BELL = "bell"

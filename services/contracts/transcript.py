@@ -15,6 +15,11 @@ class Word(Frozen):
     start: float
     end: float
     probability: float
+    corrected: bool = Field(
+        default=False,
+        description="by people, and not what the engine heard; absent = no",
+        exclude_if=lambda told: not told,
+    )
 
 
 class Segment(Frozen):

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from services.contracts import objects, subjects
+from services.ingest.activity import Activity
 from services.ingest.admission import Admission
 from services.ingest.auth import authenticator
 from services.ingest.callbacks.collect import collector
@@ -26,29 +27,38 @@ from services.ingest.http.docs import Docs
 from services.ingest.http.guard import Guard
 from services.ingest.http.jobs import JobRoutes
 from services.ingest.http.keys import KeyRoutes
+from services.ingest.http.media import MediaRoutes
 from services.ingest.http.models import ModelRoutes
 from services.ingest.http.openai import OpenAIRoutes
+from services.ingest.http.page import PageRoutes
 from services.ingest.http.server import application, serve
+from services.ingest.http.shares import ShareRoutes
 from services.ingest.http.socket import SocketRoutes
+from services.ingest.http.status import StatusRoutes
 from services.ingest.http.store_events import StoreEvents
 from services.ingest.http.streams import StreamRoutes
 from services.ingest.http.transcribe import Transcribe
 from services.ingest.http.uploads import UploadRoutes
+from services.ingest.http.versions import VersionRoutes
 from services.ingest.http.webhooks import WebhookRoutes
 from services.ingest.jobs import Jobs
 from services.ingest.limits import Bodies, RateLimits
 from services.ingest.live import LiveDoor
+from services.ingest.page import FOLDER, Assets
 from services.ingest.presigned import Presigned
 from services.ingest.queue import Queue
 from services.ingest.reconcile import Pace, Reconciler
 from services.ingest.relay import relay
 from services.ingest.settings import Settings
+from services.ingest.shares import Shares
 from services.ingest.sidecars import Sidecars
 from services.ingest.signing import presigner_of
+from services.ingest.store_events import listening
 from services.ingest.streams import Streams
 from services.ingest.submit import BusDoor
 from services.ingest.sweep import Sweep
-from services.ingest.tickets import Tickets
+from services.ingest.tickets import MediaTickets, Tickets
+from services.ingest.versions import Versions
 from services.runtime.blobs import open_blobs
 from services.runtime.bus import connect_bus
 from services.runtime.health import Health
@@ -75,9 +85,12 @@ async def app(settings: Settings, life: Life) -> AsyncIterator[None]:
         ):
             eraser = Eraser(blobs, records)
             jobs = Jobs(bus, blobs, records, eraser)
+            versions, shares = Versions(blobs, jobs), Shares(blobs, jobs, longest=settings.share_longest)
             engines = Engines(bus)
             queue = Queue(bus, engines, records)
             events.listen(queue.hear)
+            activity = Activity()
+            events.listen(activity.hear)
             bodies, limits, tickets = Bodies(settings), RateLimits(settings), Tickets(bus)
             streams, feed = Streams(auth, metrics), Feed(bus, events, jobs)
             auth.listen(streams.revoked)
@@ -103,10 +116,11 @@ async def app(settings: Settings, life: Life) -> AsyncIterator[None]:
             sidecars = Sidecars(blobs, drop, records, originals=settings.drop_originals)
             bucket = BucketDoor(blobs, drop, records, admission, engines, policy, sidecars, settings)
             live = LiveDoor(bus, blobs, records, engines, settings)
+            assets = await asyncio.to_thread(Assets, settings.page_dir or FOLDER, fresh=settings.page_dir is not None)
             docs = Docs(
                 [
                     *Transcribe(submissions, jobs, events, settings.transcribe_wait).routes(),
-                    *JobRoutes(submissions, jobs, events, queue, settings.longest_wait).routes(),
+                    *JobRoutes(submissions, jobs, versions, events, queue, settings.longest_wait).routes(),
                     *OpenAIRoutes(submissions, jobs, events, stopping, settings).routes(),
                     *StreamRoutes(tickets, streams, feed, settings).routes(),
                     *SocketRoutes(streams, feed, live, bus, limits, settings).routes(),
@@ -116,6 +130,11 @@ async def app(settings: Settings, life: Life) -> AsyncIterator[None]:
                     *KeyRoutes(bus, auth, bodies, settings).routes(),
                     *WebhookRoutes(bus, auth, bodies, policy, deliveries).routes(),
                     *StoreEvents(bucket.wake, bodies, settings).routes(),
+                    *VersionRoutes(versions, bodies).routes(),
+                    *ShareRoutes(shares, versions, jobs, bodies, limits, settings).routes(),
+                    *MediaRoutes(jobs, MediaTickets(bus), auth, limits, settings).routes(),
+                    *PageRoutes(assets).routes(),
+                    *StatusRoutes(activity, queue, engines, streams, health).routes(),
                     *ops.routes(health, metrics),
                 ]
             )
@@ -133,13 +152,16 @@ async def app(settings: Settings, life: Life) -> AsyncIterator[None]:
             tasks.start(sidecars.consumer(bus).run(), name="sidecars")
             tasks.start(bucket.run(), name="drop")
             tasks.start(BusDoor(bus, admission, engines, drop, policy, settings).run(), name="submit")
-            tasks.start(Reconciler(bus, blobs, records, eraser, sweep, pace).run(), name="reconcile")
+            tasks.start(
+                Reconciler(bus, blobs, records, eraser, sweep, pace, told=activity.hear).run(), name="reconcile"
+            )
             tasks.start(events.mind(), name="relay")
             tasks.start(streams.mind(), name="streams")
             guard = Guard(auth, tickets, limits, settings)
             async with (
                 serve(application(docs.all_routes(), guard, metrics), settings),
                 bus.serve(subjects.INGEST_SERVICE),
+                listening(bus, bucket.wake),
             ):
                 try:
                     yield

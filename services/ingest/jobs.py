@@ -3,8 +3,10 @@
 import asyncio
 import hashlib
 import time
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
+from typing import Any
 
 from services.contracts import objects, subjects
 from services.contracts.errors import Code, Problem
@@ -13,8 +15,9 @@ from services.contracts.ids import is_job_id, job_id_from
 from services.contracts.jobs import Manifest, Outcome, State
 from services.contracts.parts import PartWords
 from services.contracts.transcript import Transcript
-from services.ingest import history
+from services.ingest import history, media
 from services.ingest.erase import Eraser
+from services.ingest.views import UNLABELLED, Label
 from services.runtime.blobs import Blobs
 from services.runtime.bus import Bus
 from services.runtime.jsapi import AWAY
@@ -23,6 +26,8 @@ from services.runtime.records import RETENTION, Records
 
 NEWEST = job_id_from((1 << 48) - 1, (1 << 80) - 1)
 """Sorts after every job id."""
+REMEMBERED = 10_000
+"""Jobs whose names, and recordings whose media types, are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +39,13 @@ class Page:
 
 
 class Audio:
-    """A recording as it came in: `size` in bytes, the client's file name, and its bytes by range."""
+    """A recording as it came in: `size` in bytes, the client's file name, its media type, and its bytes by range."""
 
-    def __init__(self, blobs: Blobs, key: str, size: int, name: str | None, sha256: str) -> None:
+    def __init__(self, blobs: Blobs, key: str, size: int, name: str | None, sha256: str, kind: str) -> None:
         self.size = size
         self.name = name
         self.sha256 = sha256
+        self.kind = kind
         self._blobs = blobs
         self._key = key
 
@@ -56,6 +62,8 @@ class Jobs:
         self._blobs = blobs
         self._records = records
         self._eraser = eraser
+        self._kinds: OrderedDict[str, str] = OrderedDict()
+        self._labels: OrderedDict[tuple[str, str], Label] = OrderedDict()
         self._log = get_logger()
 
     async def get(self, tenant: str, job: str) -> Record:
@@ -74,6 +82,20 @@ class Jobs:
         if found is None or record.state == State.ERASED:
             raise Problem(Code.ERASED)
         return found
+
+    async def label(self, record: Record) -> Label:
+        """What the job is called. It never changes, so that a list is read from the store once."""
+        if record.state == State.ERASED:
+            return UNLABELLED
+        key = (record.tenant, record.job)
+        label = self._labels.get(key)
+        if label is None:
+            manifest = await self._records.manifest(*key)
+            if manifest is None:
+                return UNLABELLED
+            label = self._labels[key] = Label(manifest.name, manifest.source_of)
+            _trim(self._labels)
+        return label
 
     async def page(
         self, tenant: str, before: str | None = None, limit: int = 50, states: Collection[State] = ()
@@ -100,30 +122,18 @@ class Jobs:
                         break
         return Page(found[:limit], found[limit - 1].job if len(found) > limit else None)
 
-    async def transcript(self, tenant: str, job: str) -> Transcript:
-        """The transcript, whose bytes are those that the outcome vouches for.
+    async def completed(self, tenant: str, job: str) -> Record:
+        """A job with a transcript. Raises `Problem` NOT_FINISHED, FAILED (with `failure`), CANCELLED or ERASED."""
+        return _completed(await self.get(tenant, job))
 
-        Raises `Problem` NOT_FINISHED, FAILED (with `failure`), CANCELLED or ERASED.
-        """
+    async def transcript(self, tenant: str, job: str) -> Transcript:
+        """The transcript, whose bytes are those that the outcome vouches for. Raises as `completed` does."""
         return await self.transcript_of(await self.get(tenant, job))
 
     async def transcript_of(self, record: Record) -> Transcript:
         """The same, for who has the record at hand."""
         tenant, job = record.tenant, record.job
-        match record.state:
-            case State.COMPLETED:
-                pass
-            case State.ERASED:
-                raise Problem(Code.ERASED)
-            case State.CANCELLED:
-                raise Problem(Code.CANCELLED)
-            case State.FAILED:
-                failure = record.failure
-                if failure is None:
-                    raise Problem(Code.FAILED)
-                raise Problem(Code.FAILED, failure.message, failure=failure.model_dump())
-            case _:
-                raise Problem(Code.NOT_FINISHED)
+        _completed(record)
         data = await self._blobs.get(objects.transcript(tenant, job))
         # A long one takes a tenth of a second to hash and to parse.
         transcript = await asyncio.to_thread(_read, data, record.sha256) if data is not None else None
@@ -144,7 +154,30 @@ class Jobs:
         stat = await self._blobs.stat(key)
         if stat is None:
             raise Problem(Code.ERASED)
-        return Audio(self._blobs, key, stat.size, manifest.name, manifest.sha256)
+        return Audio(self._blobs, key, stat.size, manifest.name, manifest.sha256, await self._kind(key))
+
+    async def peaks(self, tenant: str, job: str) -> bytes:
+        """The waveform, `PEAKS_PER_SECOND` bytes a second. Raises `Problem` ERASED, NO_PEAKS."""
+        record = await self.get(tenant, job)
+        if record.state == State.ERASED:
+            raise Problem(Code.ERASED)
+        data = await self._blobs.get(objects.peaks(tenant, job))
+        if not data:
+            raise Problem(Code.NO_PEAKS)
+        return data
+
+    async def has_peaks(self, tenant: str, job: str) -> bool:
+        """Whether there is a waveform."""
+        return await self._blobs.stat(objects.peaks(tenant, job)) is not None
+
+    async def _kind(self, key: str) -> str:
+        """A recording's media type; a player asks for it at every seek, and it never changes."""
+        kind = self._kinds.get(key)
+        if kind is None:
+            head = b"".join([piece async for piece in self._blobs.read(key, length=media.HEAD)])
+            kind = self._kinds[key] = media.media_type(head)
+            _trim(self._kinds)
+        return kind
 
     async def cancel_or_erase(self, tenant: str, job: str) -> Record:
         """End a job that has not ended; remove the data of one that has. Returns the job as it then is.
@@ -174,6 +207,28 @@ class Jobs:
                 await self._bus.nc.publish(subjects.cancel(record.tenant, record.job))
             except AWAY as error:
                 self._log.warning("engines were not told of a cancellation", error=type(error).__name__)
+
+
+def _trim(kept: OrderedDict[Any, Any]) -> None:
+    while len(kept) > REMEMBERED:
+        kept.popitem(last=False)
+
+
+def _completed(record: Record) -> Record:
+    match record.state:
+        case State.COMPLETED:
+            return record
+        case State.ERASED:
+            raise Problem(Code.ERASED)
+        case State.CANCELLED:
+            raise Problem(Code.CANCELLED)
+        case State.FAILED:
+            failure = record.failure
+            if failure is None:
+                raise Problem(Code.FAILED)
+            raise Problem(Code.FAILED, failure.message, failure=failure.model_dump())
+        case _:
+            raise Problem(Code.NOT_FINISHED)
 
 
 def _read(data: bytes, sha256: str | None) -> Transcript | None:

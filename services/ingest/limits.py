@@ -19,17 +19,26 @@ from services.ingest.uploads import too_large
 
 
 class RateLimits:
-    """Requests per tenant, and refusals per address. Counted per ingest process, in constant memory per caller."""
+    """Requests per tenant and per share, and refusals per address.
+
+    Counted per ingest process, in constant memory per caller.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
         self._requests = parse(settings.rate_limit)
         self._refusals = parse(settings.refusal_limit)
+        self._shared = parse(settings.share_limit)
 
     async def request(self, tenant: str) -> None:
         """Count a request of a tenant. Raises `Problem` RATE_LIMIT."""
         if not await self._limiter.hit(self._requests, "tenant", tenant):
             raise await self._refuse(self._requests, "tenant", tenant)
+
+    async def shared(self, share: str) -> None:
+        """Count a request by the link of a share. Raises `Problem` RATE_LIMIT."""
+        if not await self._limiter.hit(self._shared, "share", share):
+            raise await self._refuse(self._shared, "share", share)
 
     async def refused(self, address: str) -> None:
         """Count a missing or wrong key of an address. Raises `Problem` RATE_LIMIT when there were too many."""

@@ -78,7 +78,7 @@ class LiveDoor:
         cards = await self._engines.cards()
         opened = await self._bus.counts(subjects.LIVE, subjects.ALL_LIVE_OPEN)
         done = await self._bus.counts(subjects.LIVE, subjects.ALL_LIVE_DONE)
-        if len(opened) - len(done) >= sum(card.live.capacity for card in cards):
+        if len(opened) - len(done) >= sum(card.live.capacity for card in cards if card.live):
             detail = "Every engine hears as many sessions as it can." if cards else "No engine is there."
             raise Problem(Code.NO_ROOM, detail, retry_after=COME_BACK)
 

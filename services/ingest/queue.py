@@ -36,6 +36,17 @@ class Place:
     expected_start: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What waits in a lane or is in hand; `seconds` of audio that are still to be heard."""
+
+    lane: Lane
+    units: int
+    seconds: float
+    jobs: int
+    tenants: int
+
+
 @dataclass(slots=True)
 class _Queue:
     """The units waiting of one tenant in one lane, by job; ids sort by time."""
@@ -97,6 +108,17 @@ class Queue:
                 position += first
                 ahead += sum(self._seconds(job) for job in queue.units) * first / waiting
         return Place(position, round(ahead, 1), await self._start(ahead))
+
+    async def lanes(self) -> list[Waiting]:
+        """Every lane, the most urgent first. Raises `Unavailable`."""
+        await self._count()
+        found = []
+        for lane in Lane:
+            queues = [queue.units for queue in self._lanes.get(lane, {}).values() if queue.units]
+            jobs = [job for units in queues for job in units]
+            units, seconds = sum(sum(one.values()) for one in queues), sum(map(self._seconds, jobs))
+            found.append(Waiting(lane, units, round(seconds, 1), len(jobs), len(queues)))
+        return found
 
     def _queue_of(self, record: Record) -> _Queue:
         return self._lanes.setdefault(record.lane, {}).setdefault(record.tenant, _Queue())

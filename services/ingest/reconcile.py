@@ -46,7 +46,10 @@ class _Seen:
 
 
 class Reconciler:
-    """Keeps what it saw of each unfinished job. `run` goes on for ever; `round` is one look."""
+    """Keeps what it saw of each unfinished job. `run` goes on for ever; `round` is one look.
+
+    `told` is called with every record that it sees, all of them at the start; it must not block.
+    """
 
     def __init__(
         self,
@@ -57,6 +60,7 @@ class Reconciler:
         sweep: Sweep,
         pace: Pace,
         clock: Callable[[], float] = time.monotonic,
+        told: Callable[[Record], None] = lambda _: None,
     ) -> None:
         self._bus = bus
         self._kv = bus.kv(subjects.RECORDS)
@@ -66,6 +70,7 @@ class Reconciler:
         self._sweep = sweep
         self._pace = pace
         self._clock = clock
+        self._told = told
         self._log = get_logger()
         self._epoch = ""
         self._revision = 0
@@ -117,6 +122,7 @@ class Reconciler:
         except ValidationError:
             self._log.error("a record cannot be read", tenant=key[0], job=key[1])
             return
+        self._told(record)
         if record.state == State.ERASED and key not in self._erased:
             self._erased[key] = self._clock()
             self._to_erase.add(key)

@@ -1,6 +1,7 @@
 """What an operator may set of ingest, beside what every process has."""
 
 import re
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator
@@ -46,6 +47,8 @@ class Settings(Common):
     refusal_limit: str = Field(
         "120/minute", description="requests of one address with no key or a wrong one (the loopback address is free)"
     )
+    share_limit: str = Field("600/minute", description="requests by the link of one share; a player makes many")
+    share_longest: float = Field(90 * 86_400, ge=60, description="seconds for which a share may be good, at most")
     trusted_proxies: tuple[str, ...] = Field(
         (), description="addresses of proxies whose X-Forwarded-For is believed, as a JSON list"
     )
@@ -60,6 +63,11 @@ class Settings(Common):
         1 << 20, gt=0, description="bytes of events that wait for one slow reader, before it is told to watch again"
     )
     stream_watches: int = Field(1000, gt=0, description="watches on one socket")
+    page_dir: Path | None = Field(
+        None,
+        description="folder whose files are served in place of the page's own, read anew at every request; "
+        "for who works on the page",
+    )
     public_url: str = Field("", description="address at which clients reach the service, for the URLs in callbacks")
     callback_http: bool = Field(False, description="whether callbacks may go to http:// addresses (port 80)")
     callback_hosts: tuple[str, ...] = Field(

@@ -89,6 +89,11 @@ class Streams:
             if not self._per_tenant[who.tenant]:
                 del self._per_tenant[who.tenant]
 
+    @property
+    def count(self) -> int:
+        """How many are open."""
+        return len(self._open)
+
     def revoked(self, key_id: str) -> None:
         """End the streams of a key."""
         for stream in self._open:

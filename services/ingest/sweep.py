@@ -12,6 +12,7 @@ from services.contracts.errors import Problem
 from services.contracts.events import Record
 from services.contracts.ids import job_time
 from services.ingest import history
+from services.ingest.shares import tidy
 from services.runtime.blobs import Blobs
 from services.runtime.bus import Bus
 from services.runtime.logs import get_logger
@@ -62,6 +63,7 @@ class Sweep:
                 if record is not None:
                     rebuilt.append(record)
         await self._remove_presigned()
+        await tidy(self._blobs, self._clock())
         aborted = await self._blobs.stale_uploads(datetime.fromtimestamp(self._clock() - self._uploads_after, UTC))
         if aborted:
             self._log.info("unfinished uploads were aborted", count=aborted)

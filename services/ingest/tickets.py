@@ -1,11 +1,13 @@
-"""One-time tickets: what a browser shows in place of a key, where it cannot send headers.
+"""Tickets: what a browser shows in place of a key, where it cannot send headers.
 
-A ticket is a claim on the bus, so that any ingest takes it; the first who marks it as used by compare-and-set has it.
-Neither the bus nor a log ever sees the ticket, only its hash.
+A ticket is a claim on the bus, so that any ingest takes it. Neither the bus nor a log ever sees it, only its hash.
+One for a socket is good once: the first who marks it as used by compare-and-set has it. One for a media element is good
+for one recording, any number of times for some hours, since a player asks again at every seek.
 """
 
 import hashlib
 import secrets
+from collections.abc import Callable
 from time import time
 
 from services.contracts import subjects
@@ -17,6 +19,9 @@ from services.runtime.kv import Conflict
 LIFETIME = 60.0
 """Seconds for which a ticket is good."""
 PREFIX = "dsf_ticket_"
+MEDIA_LIFETIME = 4 * 3600.0
+"""Seconds for which a ticket for a media element is good: longer than most recordings."""
+MEDIA_PREFIX = "dsf_media_"
 
 
 class _Ticket(Frozen):
@@ -53,6 +58,38 @@ class Tickets:
         except Conflict:
             raise Problem(Code.TICKET) from None
         return found.key
+
+
+class _MediaTicket(Frozen):
+    """The value behind a ticket for a media element."""
+
+    key: str
+    """Fingerprint of the key that it stands for."""
+    job: str
+    until: float
+    """Unix seconds."""
+
+
+class MediaTickets:
+    """Makes tickets for media elements and takes them in. Every method raises `Unavailable` when the bus is away."""
+
+    def __init__(self, bus: Bus, clock: Callable[[], float] = time) -> None:
+        self._kv = bus.kv(subjects.CLAIMS)
+        self._clock = clock
+
+    async def make(self, digest: str, job: str) -> tuple[str, float]:
+        """A ticket for this job's recording and the key with this fingerprint, and until when it is good."""
+        ticket, until = MEDIA_PREFIX + secrets.token_urlsafe(32), self._clock() + MEDIA_LIFETIME
+        await self._kv.create(_name(ticket), _MediaTicket(key=digest, job=job, until=until).encode(), MEDIA_LIFETIME)
+        return ticket, until
+
+    async def find(self, ticket: str) -> tuple[str, str]:
+        """The key's fingerprint and the job. Raises `Problem` TICKET."""
+        entry = await self._kv.get(_name(ticket)) if ticket.startswith(MEDIA_PREFIX) else None
+        found = _MediaTicket.model_validate_json(entry.value) if entry else None
+        if found is None or found.until <= self._clock():
+            raise Problem(Code.TICKET)
+        return found.key, found.job
 
 
 def is_ticket(shown: str) -> bool:

@@ -1,10 +1,23 @@
 """What a client sees of a job. Times are Unix seconds, durations seconds."""
 
+from dataclasses import dataclass
+
 from pydantic import BaseModel, Field
 
 from services.contracts.events import Record
 from services.contracts.jobs import Door, Failure, Lane, State, Timings
 from services.ingest.queue import Place
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """What only a job's manifest says of it: the file name is not to lie about on the bus."""
+
+    name: str | None = None
+    source_of: str | None = None
+
+
+UNLABELLED = Label()
 
 
 class QueueView(BaseModel):
@@ -43,6 +56,9 @@ class JobView(BaseModel):
     queue: QueueView | None
     timings: TimingsView
     failure: Failure | None
+    name: str | None = Field(description="its file name, without control characters; null in events, as `queue` is")
+    external_id: str | None = Field(description="the publisher's own, of a job from the bus")
+    source_of: str | None = Field(description="the job whose recording it does again; null in events")
     links: dict[str, str]
 
 
@@ -53,8 +69,8 @@ class JobPage(BaseModel):
     next: str | None = Field(description="pass it as `before` for the next page; null on the last")
 
 
-def job_view(record: Record, place: Place | None = None) -> JobView:
-    """The view of a record, with its place in the queue where it has one."""
+def job_view(record: Record, place: Place | None = None, label: Label = UNLABELLED) -> JobView:
+    """The view of a record, with its place in the queue where it has one, and what its manifest says of it."""
     path = f"/jobs/{record.job}"
     links = {"self": path, "audio": f"{path}/audio"}
     if record.callback:
@@ -78,6 +94,9 @@ def job_view(record: Record, place: Place | None = None) -> JobView:
         else QueueView(position=place.position, ahead=place.ahead, expected_start=place.expected_start),
         timings=timings_view(record.timings),
         failure=record.failure,
+        name=label.name,
+        external_id=record.external_id,
+        source_of=label.source_of,
         links=links,
     )
 

@@ -32,6 +32,16 @@ def stream_configs(replicas: int = 1) -> list[dict[str, Any]]:
             "max_age": 30 * _DAY,
             "max_msgs_per_subject": 100_000,
         },
+        # Hints, which a listing makes up for; kept for an hour, for who wants to see what the store says.
+        base
+        | {
+            "name": subjects.STORE,
+            "subjects": [subjects.STORE_DROP],
+            "retention": "limits",
+            "max_age": _DAY // 24,
+            "max_bytes": 256 << 20,
+            "republish": {"src": subjects.STORE_DROP, "dest": f"{subjects.RELAY}.{subjects.STORE_DROP}"},
+        },
         # A record whose job has ended is written with a time to live; its event stays as long as RESULTS keeps it.
         base | _bucket(subjects.RECORDS) | {"allow_msg_ttl": True},
         base | _bucket(subjects.CLAIMS) | {"allow_msg_ttl": True},

@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Callable
 
 from services.contracts import subjects
-from services.contracts.events import EngineCard, LiveRoom, ModelCard
+from services.contracts.events import EngineCard, ModelCard
+from services.contracts.live import LiveCard
 from services.runtime.bus import Bus
 from services.runtime.jsapi import Unavailable
 from services.transcriber.engine.protocol import Engine
@@ -22,7 +23,7 @@ class Announcer:
         bus: Bus,
         engine: Engine,
         rate: Rate,
-        live: Callable[[], LiveRoom],
+        live: Callable[[], LiveCard],
         *,
         name: str,
         device: str,
@@ -57,6 +58,7 @@ class Announcer:
             engine=self._kind,
             slots=self._engine.slots,
             rate=self._rate.measured,
+            busy=self._rate.busy,
             sandbox=self._sandbox,
             models=models,
             live=self._live(),

@@ -19,12 +19,18 @@ class Rate:
         self._slots = slots
         self._assumed = assumed
         self._done: deque[tuple[float, float, float]] = deque()
+        self.busy = 0
+        """Batches on the engine now."""
 
     @contextmanager
     def measuring(self, seconds: float) -> Iterator[None]:
         """Count a batch of `seconds` of audio, if it succeeds."""
         began = time.monotonic()
-        yield
+        self.busy += 1
+        try:
+            yield
+        finally:
+            self.busy -= 1
         now = time.monotonic()
         self._done.append((now, seconds, now - began))
         self._meters.audio.inc(seconds)

@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Callable, Iterable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
 from pydantic_core import PydanticUndefined
 
+from services.contracts.asyncapi import document
 from services.contracts.errors import ERRORS
 from services.contracts.jobs import Options
 from services.ingest.callbacks.policy import Policy
@@ -15,16 +17,21 @@ from services.ingest.http.deliveries import DeliveryRoutes
 from services.ingest.http.docs import Docs
 from services.ingest.http.jobs import JobRoutes
 from services.ingest.http.keys import KeyRoutes
+from services.ingest.http.media import MediaRoutes
 from services.ingest.http.models import ModelRoutes
 from services.ingest.http.openai import OpenAIRoutes
 from services.ingest.http.openapi import errors_of
+from services.ingest.http.page import PageRoutes
 from services.ingest.http.reference import COMMON_ERRORS, KEY_ERRORS
 from services.ingest.http.route import Route
+from services.ingest.http.shares import ShareRoutes
 from services.ingest.http.socket import SocketRoutes
+from services.ingest.http.status import StatusRoutes
 from services.ingest.http.store_events import StoreEvents
 from services.ingest.http.streams import StreamRoutes
 from services.ingest.http.transcribe import Transcribe
 from services.ingest.http.uploads import UploadRoutes
+from services.ingest.http.versions import VersionRoutes
 from services.ingest.http.webhooks import WebhookRoutes
 from services.ingest.limits import Bodies
 from services.ingest.options import ALIASES, REFUSED
@@ -57,7 +64,7 @@ def route_table() -> list[Route]:
     return Docs(
         [
             *Transcribe(none, none, none, 1).routes(),
-            *JobRoutes(none, none, none, none, 1).routes(),
+            *JobRoutes(none, none, none, none, none, 1).routes(),
             *OpenAIRoutes(none, none, none, none, settings).routes(),
             *StreamRoutes(none, none, none, settings).routes(),
             *SocketRoutes(none, none, none, none, none, settings).routes(),
@@ -67,6 +74,11 @@ def route_table() -> list[Route]:
             *KeyRoutes(none, none, Bodies(settings), settings).routes(),
             *WebhookRoutes(none, none, Bodies(settings), Policy(), none).routes(),
             *StoreEvents(none, Bodies(settings), settings).routes(),
+            *VersionRoutes(none, none).routes(),
+            *ShareRoutes(none, none, none, none, none, settings).routes(),
+            *MediaRoutes(none, none, none, none, settings).routes(),
+            *PageRoutes(none).routes(),
+            *StatusRoutes(none, none, none, none, none).routes(),
             *ops.routes(Health(), Metrics()),
         ]
     ).all_routes()
@@ -206,7 +218,17 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-PAGES: dict[str, Callable[[], str]] = {"settings.md": settings_page, "errors.md": errors_page, "http.md": http_page}
+def asyncapi() -> str:
+    """docs/asyncapi.json."""
+    return json.dumps(document(version("desifre")), indent=1) + "\n"
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "settings.md": settings_page,
+    "errors.md": errors_page,
+    "http.md": http_page,
+    "asyncapi.json": asyncapi,
+}
 
 if __name__ == "__main__":
     for page, make in PAGES.items():

@@ -32,7 +32,7 @@ def test_speech_between_pauses() -> None:
     ear = Ear(0.0, 0.5)
     ear.feed(block([0.0] * 2 * SECOND + [0.9] * SECOND + [0.0] * SECOND))
     [(start, end)] = utterances(ear)
-    assert abs(start - (2 * SECOND + 3) * 0.032 + BEFORE) < 0.1
+    assert abs(start - (2 * SECOND * 0.032 - BEFORE)) < 0.1
     assert abs(end - (3 * SECOND * 0.032 + 0.5)) < 0.1
 
 
@@ -42,7 +42,7 @@ def test_silence_is_let_go() -> None:
     for _ in range(60):
         ear.feed(block([0.0] * SECOND))
         assert not ear.listen()
-    assert ear.arrived - ear.started <= BEFORE + 0.05
+    assert ear.arrived - ear.started <= BEFORE + 0.15
     assert abs(ear.arrived - 60 * SECOND * 0.032) < 0.001
 
 

@@ -3,7 +3,7 @@
 import re
 
 from aiohttp import web
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from services.contracts.errors import Code, Problem
 from services.contracts.events import Record
@@ -50,6 +50,13 @@ def asked_wait(request: web.Request, longest: float) -> float:
     if preferences.get("wait"):
         return min(longest, float(preferences["wait"]))
     return 0.0 if "respond-async" in preferences else longest
+
+
+def invalid(error: ValidationError, code: Code) -> Problem:
+    """What is wrong with a document, under this code; nothing of what the client sent is quoted but names of ours."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    place = ".".join(map(str, first["loc"]))[:64]
+    return Problem(code, f"{f'`{place}`: ' if place else ''}{first['msg']}.")
 
 
 def number(request: web.Request, name: str, default: float, low: float, high: float) -> float:

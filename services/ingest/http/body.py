@@ -1,5 +1,6 @@
 """From a request to an admitted job: a form with a file, a recording as the body, or one that is in the store."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from email.message import Message
@@ -27,6 +28,8 @@ Fields = list[tuple[str, str]]
 """The fields of a query and a form as they came in."""
 Read = Callable[[Fields], Mapping[str, str]]
 """What fields ask for, as options of ours. Raises `Problem`."""
+LARGE = 64 << 10
+"""Bytes from which on a document is parsed in a thread."""
 FORM_OVERHEAD = 1 << 20
 """Bytes that a form may have beside its file."""
 CONTROLS = frozenset(("async", "name"))
@@ -151,11 +154,12 @@ class Submissions:
         return Asked(options, callback)
 
 
-async def json_body(request: web.Request, bodies: Bodies) -> dict[str, Any]:
-    """A JSON object from a small body; an absent body is an empty one. Raises `Problem` MALFORMED."""
-    data = await bodies.small(request)
+async def json_body(request: web.Request, bodies: Bodies, most: int = 1 << 20) -> dict[str, Any]:
+    """A JSON object from a body of at most `most` bytes; an absent body is an empty one. Raises `Problem` MALFORMED."""
+    data = await bodies.small(request, most)
     try:
-        document = json.loads(data or b"{}")
+        # A large one takes tens of milliseconds: too long for the event loop.
+        document = json.loads(data or b"{}") if len(data) < LARGE else await asyncio.to_thread(json.loads, data)
     except (ValueError, RecursionError):
         raise Problem(Code.MALFORMED, "The body is not JSON.") from None
     if not isinstance(document, dict):

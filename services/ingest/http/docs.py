@@ -1,4 +1,4 @@
-"""The reference as a page, and the page at `/`: plain HTML from the table of routes, nothing from outside."""
+"""The reference as a page: plain HTML from the table of routes, nothing from outside."""
 
 import asyncio
 import base64
@@ -33,18 +33,17 @@ _HTML = {200: Answer("The page", media=("text/html",))}
 
 
 class Docs:
-    """`/openapi.json`, `/docs` and `/`. `others` are all routes but these."""
+    """`/openapi.json` and `/docs`. `others` are all routes but these."""
 
     def __init__(self, others: Iterable[Route]) -> None:
         self._others = tuple(others)
         self._openapi = b""
 
     def routes(self) -> list[Route]:
-        """The three routes."""
+        """Both routes."""
         return [
             Route("GET", "/openapi.json", self.openapi, "This reference for programs", {200: Answer("OpenAPI 3.1")}),
             Route("GET", "/docs", self.docs, "This reference", _HTML),
-            Route("GET", "/", self.home, "How to begin", _HTML),
         ]
 
     def all_routes(self) -> list[Route]:
@@ -70,18 +69,6 @@ class Docs:
             f'points in time are Unix seconds. For programs: <a href="/openapi.json">/openapi.json</a>.</p>'
             f"<h2>Routes</h2><ul>{contents}</ul>{''.join(map(_route, routes))}"
             f'<h2 id="options">Options</h2>{_options()}<h2 id="errors">Errors</h2>{_errors()}',
-        )
-
-    async def home(self, request: web.Request) -> web.StreamResponse:
-        """How to get a key, and a command to paste."""
-        here = escape(f"{request.scheme}://{request.host}")
-        return _page(
-            "desifre",
-            "<p>A recording in, words with times and probabilities out.</p>"
-            f"<p>1. Get a key; it is shown this once:</p><pre>curl -X POST '{here}/generate-key?username=me'</pre>"
-            "<p>2. Send a recording:</p>"
-            f"<pre>curl -H 'x-api-key: YOUR_KEY' -F file=@recording.mp3 {here}/transcribe</pre>"
-            '<p>3. Everything else: <a href="/docs">the reference</a>.</p>',
         )
 
 

@@ -9,18 +9,30 @@ from services.ingest.jobs import Audio
 from services.runtime.jsapi import Unavailable
 
 UNNAMED = "recording"
+HARMLESS = {
+    # What was uploaded is shown to nobody as a page, and to no other site.
+    "Content-Security-Policy": "default-src 'none'; sandbox",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+}
 STALLED = 60.0
 """Seconds in which a client must have taken the next megabyte."""
 
 
-async def download(request: web.Request, audio: Audio) -> web.StreamResponse:
-    """The recording as an attachment under its client's name. A range that cannot be honoured is ignored (RFC 9110)."""
-    first, last, status = _range(request, audio.size)
+async def download(request: web.Request, audio: Audio, name: str | None = None) -> web.StreamResponse:
+    """The recording as an attachment under `name`, or its client's name.
+
+    A range that cannot be honoured is ignored (RFC 9110).
+    """
+    etag = f'"{audio.sha256}"'
+    first, last, status = _range(request, audio.size, etag)
     response = web.StreamResponse(status=status)
-    response.content_type = "application/octet-stream"
+    response.content_type = audio.kind
+    response.headers.update(HARMLESS)
+    response.headers["ETag"] = etag
     response.content_length = last - first + 1
     response.headers["Accept-Ranges"] = "bytes"
-    response.headers["Content-Disposition"] = attachment(audio.name or UNNAMED)
+    response.headers["Content-Disposition"] = attachment(name or audio.name or UNNAMED)
     response.headers["Cache-Control"] = "no-store"
     if status == 206:
         response.headers["Content-Range"] = f"bytes {first}-{last}/{audio.size}"
@@ -40,9 +52,11 @@ async def download(request: web.Request, audio: Audio) -> web.StreamResponse:
     return response
 
 
-def _range(request: web.Request, size: int) -> tuple[int, int, int]:
+def _range(request: web.Request, size: int, etag: str) -> tuple[int, int, int]:
     """First and last byte, and the status."""
     whole = (0, size - 1, 200)
+    if request.headers.get("If-Range", etag) != etag:
+        return whole
     try:
         wanted = request.http_range
     except ValueError:

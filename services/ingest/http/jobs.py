@@ -7,16 +7,20 @@ from aiohttp import web
 from services.contracts.auth import Scope
 from services.contracts.errors import Code, Problem
 from services.contracts.events import Record
-from services.contracts.formats import CONTENT_TYPES, Document, Format, render
+from services.contracts.formats import Format
 from services.contracts.jobs import State
+from services.ingest import media
+from services.ingest.http import results
 from services.ingest.http.answers import accepted, answer, gone, number
 from services.ingest.http.body import Submissions
 from services.ingest.http.download import download
 from services.ingest.http.reference import SUBMISSION, SUBMIT_ERRORS, SUBMIT_PARAMS
 from services.ingest.http.route import Answer, Param, Route, claims
+from services.ingest.http.versions import version_number
 from services.ingest.jobs import Jobs
 from services.ingest.queue import Queue
 from services.ingest.relay import Relay
+from services.ingest.versions import Versions
 from services.ingest.views import JobPage, JobView, job_view
 
 PAGE = 50
@@ -27,9 +31,18 @@ _JOB = Param("job", "id of the job", "path")
 class JobRoutes:
     """The routes below /jobs. A job of another tenant is as good as none."""
 
-    def __init__(self, submissions: Submissions, jobs: Jobs, relay: Relay, queue: Queue, longest_wait: float) -> None:
+    def __init__(
+        self,
+        submissions: Submissions,
+        jobs: Jobs,
+        versions: Versions,
+        relay: Relay,
+        queue: Queue,
+        longest_wait: float,
+    ) -> None:
         self._submissions = submissions
         self._jobs = jobs
+        self._versions = versions
         self._relay = relay
         self._queue = queue
         self._longest_wait = longest_wait
@@ -82,14 +95,11 @@ class JobRoutes:
                 scope=Scope.READ,
                 params=(
                     _JOB,
-                    Param("format", f"{', '.join(Format)}; json unless said"),
-                    Param(
-                        "max_line_width", "characters of a subtitle line; the job's option unless said", kind="integer"
-                    ),
-                    Param("max_line_count", "lines of a subtitle; the job's option unless said", kind="integer"),
+                    *results.PARAMS,
+                    Param("version", "its number, or `latest`; 0, the engine's own, unless said"),
                 ),
-                answers={200: Answer("The transcript", Document, tuple(dict.fromkeys(CONTENT_TYPES.values())))},
-                errors=(*missing, *ended, Code.FORMAT, Code.MALFORMED),
+                answers={200: results.ANSWER},
+                errors=(*missing, *ended, *results.ERRORS, Code.VERSION_NOT_FOUND),
             ),
             Route(
                 "GET",
@@ -99,8 +109,8 @@ class JobRoutes:
                 scope=Scope.READ,
                 params=(_JOB, Param("Range", "`bytes=FIRST-LAST`", "header")),
                 answers={
-                    200: Answer("The recording", media=("application/octet-stream",)),
-                    206: Answer("The range asked for", media=("application/octet-stream",)),
+                    200: Answer("The recording", media=media.TYPES),
+                    206: Answer("The range asked for", media=media.TYPES),
                 },
                 errors=(*missing, Code.ERASED),
             ),
@@ -124,8 +134,8 @@ class JobRoutes:
         """A page of the tenant's jobs."""
         limit = int(number(request, "limit", PAGE, 1, LARGEST_PAGE))
         page = await self._jobs.page(claims(request).tenant, request.query.get("before"), limit, _states(request))
-        views = [await self._view(record) for record in page.records]
-        return answer(JobPage(jobs=views, next=page.next))
+        views = await asyncio.gather(*map(self._view, page.records))
+        return answer(JobPage(jobs=list(views), next=page.next))
 
     async def look(self, request: web.Request) -> web.StreamResponse:
         """One job, at once or as soon as it changes."""
@@ -137,14 +147,11 @@ class JobRoutes:
 
     async def result(self, request: web.Request) -> web.StreamResponse:
         """The transcript, rendered from the one that is stored."""
-        name = request.query.get("format", Format.JSON)
-        if name not in list(Format):
-            raise Problem(Code.FORMAT)
-        form, tenant, job = Format(name), claims(request).tenant, request.match_info["job"]
-        transcript = await self._jobs.transcript(tenant, job)
-        width, count = await self._line_rules(request) if form in (Format.SRT, Format.VTT) else (None, None)
-        body = await asyncio.to_thread(render, transcript, form, width=width, count=count)
-        return web.Response(body=body, content_type=CONTENT_TYPES[form], charset="utf-8")
+        form, tenant, job = results.asked_format(request), claims(request).tenant, request.match_info["job"]
+        wanted = version_number(request.query.get("version", "0"))
+        transcript, version = await self._versions.transcript(tenant, job, wanted)
+        options = (await self._jobs.manifest(tenant, job)).options if form in (Format.SRT, Format.VTT) else None
+        return await results.result(request, form, transcript, version, options)
 
     async def audio(self, request: web.Request) -> web.StreamResponse:
         """The recording, streamed."""
@@ -156,13 +163,7 @@ class JobRoutes:
         return answer(job_view(record))
 
     async def _view(self, record: Record) -> JobView:
-        return job_view(record, await self._queue.place(record))
-
-    async def _line_rules(self, request: web.Request) -> tuple[int | None, int | None]:
-        options = (await self._jobs.manifest(claims(request).tenant, request.match_info["job"])).options
-        width = int(number(request, "max_line_width", options.max_line_width or 0, 0, 200))
-        count = int(number(request, "max_line_count", options.max_line_count or 0, 0, 10))
-        return width or None, count or None
+        return job_view(record, await self._queue.place(record), await self._jobs.label(record))
 
 
 def _states(request: web.Request) -> frozenset[State]:

@@ -42,6 +42,17 @@ class SignedUp(BaseModel):
     quota: Quota
 
 
+class Me(BaseModel):
+    """A key as it was sent."""
+
+    username: str
+    key_id: str
+    scopes: tuple[Scope, ...]
+    expires: float | None = Field(description="Unix seconds")
+    deprecated: bool = Field(description="it was rotated, and works a little longer")
+    streams: int = Field(description="streams that may be open at once")
+
+
 class AnotherKey(BaseModel):
     """What another key of a tenant shall be."""
 
@@ -117,6 +128,14 @@ class KeyRoutes:
             ),
             Route(
                 "GET",
+                "/me",
+                self.me,
+                "Whose key this is, and what it may do",
+                scope=Scope.READ,
+                answers={200: Answer("The key that was sent", Me)},
+            ),
+            Route(
+                "GET",
                 "/usage",
                 self.usage,
                 "What you used of your quota",
@@ -174,6 +193,10 @@ class KeyRoutes:
         revoked = await self._bus.request(subjects.KEYS_REVOKE, ref, KeyInfo)
         self._auth.forget()
         return answer(revoked)
+
+    async def me(self, request: web.Request) -> web.StreamResponse:
+        """The key that was sent."""
+        return answer(Me.model_validate(claims(request), from_attributes=True))
 
     async def usage(self, request: web.Request) -> web.StreamResponse:
         """Usage and quota of the tenant."""

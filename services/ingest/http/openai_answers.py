@@ -76,8 +76,8 @@ def speech(transcript: Transcript, form: SpeechForm) -> web.Response:
             body = to_json(_verbose(transcript, form))
         case _:
             more = form.model_extra or {}
-            rules = {rule: int(float(more.get(f"max_line_{rule}") or 0)) or None for rule in ("width", "count")}
-            body = render(transcript, wanted, **rules)
+            width, count = (int(float(more.get(f"max_line_{rule}") or 0)) or None for rule in ("width", "count"))
+            body = render(transcript, wanted, width=width, count=count)
     return web.Response(body=body, content_type=CONTENT_TYPES[wanted], charset="utf-8")
 
 

@@ -4,8 +4,8 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from services.contracts.auth import Scope
-from services.contracts.errors import Code, Problem
-from services.ingest.http.answers import answer
+from services.contracts.errors import Code
+from services.ingest.http.answers import answer, invalid
 from services.ingest.http.body import json_body
 from services.ingest.http.names import clean_name
 from services.ingest.http.route import Answer, Body, Route, claims
@@ -76,8 +76,7 @@ class UploadRoutes:
         try:
             asked = UploadRequest.model_validate(await json_body(request, self._bodies))
         except ValidationError as error:
-            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-            raise Problem(Code.MALFORMED, f"`{'.'.join(map(str, first['loc']))[:64]}`: {first['msg']}.") from None
+            raise invalid(error, Code.MALFORMED) from None
         offer = await self._presigned.offer(
             claims(request),
             asked.size,

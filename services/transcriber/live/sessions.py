@@ -8,8 +8,7 @@ from contextlib import suppress
 from nats.aio.msg import Msg
 
 from services.contracts import subjects
-from services.contracts.events import LiveRoom
-from services.contracts.live import Lease, Session
+from services.contracts.live import Lease, LiveCard, Session
 from services.runtime.bus import Bus
 from services.runtime.jsapi import AWAY, Unavailable, read_last
 from services.runtime.kv import Conflict
@@ -40,10 +39,10 @@ class Sessions:
         self._bell = asyncio.Event()
         self._log = get_logger()
 
-    def card(self) -> LiveRoom:
+    def card(self) -> LiveCard:
         """How much room there is."""
         lag = max((session.lag for session in self._heard.values()), default=0.0)
-        return LiveRoom(capacity=self._load.capacity, sessions=len(self._held), lag=round(lag, 2))
+        return LiveCard(capacity=self._load.capacity, sessions=len(self._held), lag=round(lag, 2))
 
     async def run(self) -> None:
         """Until cancelled; then every session is let go at once, so that another engine takes it."""

@@ -23,6 +23,7 @@ from services.transcriber.assemble import Assembler
 from services.transcriber.fresh import Fresh
 from services.transcriber.prepare.cut import Cut, Cutter
 from services.transcriber.prepare.media import DecoderDied, MediaError, MediaInfo
+from services.transcriber.prepare.peaks import Peaks
 from services.transcriber.prepare.sandbox import Sandbox
 from services.transcriber.prepare.scratch import Scratch
 
@@ -177,7 +178,7 @@ class Preparer:
         known = {(part.start, part.end): part for part in sorted(bound.values(), key=lambda part: part.start)}
         cutter = self._cutter(manifest.options.vad, tuple((*span, part.overlap) for span, part in known.items()))
         free = (n for n in count() if n not in bound)
-        numbers = set(bound)
+        numbers, peaks = set(bound), Peaks()
 
         async def publish(cuts: list[Cut]) -> None:
             for cut in cuts:
@@ -190,10 +191,12 @@ class Preparer:
             decoding = self._sandbox.decode(fd)
             async with decoding:
                 async for block in decoding:
+                    peaks.feed(block.pcm)
                     await publish(cutter.feed(block))
                 info: MediaInfo = decoding.info
                 # Before the decoder's process is waited for: the engine can begin meanwhile.
                 await publish(cutter.close())
+        await self._blobs.put_once(objects.peaks(record.tenant, record.job), peaks.close())
         if len(numbers) <= max(numbers, default=-1):
             raise Lost("Parts of the recording were lost and could not be cut again.")
         duration = info.decoded_samples / SAMPLE_RATE

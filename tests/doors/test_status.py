@@ -1,0 +1,80 @@
+"""What the operator sees of the machine, and what a key says of itself."""
+
+import asyncio
+
+from typer.testing import CliRunner
+
+from services.contracts import subjects
+from services.contracts.auth import Scope
+from services.contracts.events import EngineCard
+from services.contracts.live import LiveCard
+from services.keys.admin import commands
+from tests.doors.caller import Caller, Front
+
+
+async def operator(front: Front) -> Caller:
+    """Somebody with the operator's scope."""
+    env = front.stack.wiring.service_environment("keys", "keys")
+    made = await asyncio.to_thread(CliRunner().invoke, commands, ["create", "--username", "crew", "--admin"], env=env)
+    assert made.exit_code == 0, made.output
+    key = made.stdout.splitlines()[0].split("\t")[1]
+    return Caller(front.nobody.session, front.nobody.base, key)
+
+
+async def test_the_operator_sees_the_machine(front: Front, me: Caller) -> None:
+    """Queues by lane, the engines, live room, throughput and failures; nobody's ids or names."""
+    admin = await operator(front)
+    # Neither rate nor models: this ingest is asked by other tests too.
+    card = EngineCard(
+        id="e1", device="cpu", engine="whisper", slots=2, busy=1, live=LiveCard(capacity=2, sessions=1, lag=0.5)
+    )
+    job, broken = await me.submit(b"queued", name="secret-name.wav"), await me.submit(b"broken")
+    await front.fail(broken, "not_audio", "This is text.")
+    async with asyncio.timeout(15):
+        while True:
+            # An engine speaks again and again: what is said once is gone after a while.
+            await front.bus.kv(subjects.ENGINES).put("e1", card.encode())
+            seen = await admin("GET", "/status")
+            status = seen.json()
+            counted = {one["code"] for one in status["failures"]}
+            if status["engines"] and "not_audio" in counted and status["lanes"][1]["units"]:
+                break
+            await asyncio.sleep(0.1)
+    await front.bus.kv(subjects.ENGINES).delete("e1")
+    [engine] = status["engines"]
+    assert (engine["device"], engine["busy"], engine["rate"], engine["models"]) == ("cpu", 1, None, [])
+    assert status["live"] == {"capacity": 2, "sessions": 1, "lag": 0.5}
+    assert [lane["lane"] for lane in status["lanes"]] == ["live", "interactive", "batch"]
+    assert status["service"]["checks"] == {"bus": "ok", "store": "ok"}
+    assert len(status["throughput"]["audio"]) == 90
+    assert sum(status["throughput"]["failed"]) >= 1
+    for told in (job, broken, "secret-name", await front.tenant_of(job)):
+        assert told not in seen.body.decode()
+
+
+async def test_only_the_operator_sees_it(front: Front, me: Caller) -> None:
+    """A key of a sign-up has not the scope."""
+    assert (await me("GET", "/status")).code == "scope_missing"
+    assert (await front.nobody("GET", "/status")).code == "no_key"
+
+
+async def test_a_key_says_what_it_may_do(front: Front, me: Caller) -> None:
+    """Whose it is and its scopes, and nothing secret."""
+    seen = (await me("GET", "/me")).json()
+    assert (seen["username"], seen["key_id"], seen["deprecated"]) == ("somebody", me.key_id, False)
+    assert Scope.READ in seen["scopes"]
+    assert Scope.ADMIN not in seen["scopes"]
+    assert (await front.nobody("GET", "/me")).code == "no_key"
+
+
+async def test_jobs_have_their_names(front: Front, me: Caller) -> None:
+    """A list and a look tell the file name, without what turns the direction of writing; an erased job has none."""
+    job = await me.submit(b"named", name="a\u202eb/../tal\x07k.wav")
+    assert (await me("GET", f"/jobs/{job}")).json()["name"] == "talk.wav"
+    assert [one["name"] for one in (await me("GET", "/jobs")).json()["jobs"]] == ["talk.wav"]
+    again = (await me("POST", "/jobs", json={"source": job, "beam_size": 1})).json()["job_id"]
+    seen = (await me("GET", f"/jobs/{again}")).json()
+    assert (seen["name"], seen["source_of"]) == ("talk.wav", job)
+    await front.complete(job)
+    await me("DELETE", f"/jobs/{job}")
+    assert (await me("GET", f"/jobs/{job}")).json()["name"] is None

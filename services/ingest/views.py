@@ -56,9 +56,11 @@ class JobView(BaseModel):
     queue: QueueView | None
     timings: TimingsView
     failure: Failure | None
-    name: str | None = Field(description="its file name, without control characters; null in events, as `queue` is")
+    name: str | None = Field(
+        description="its file name, without control characters; null in events and in a 202, as `queue` is"
+    )
     external_id: str | None = Field(description="the publisher's own, of a job from the bus")
-    source_of: str | None = Field(description="the job whose recording it does again; null in events")
+    source_of: str | None = Field(description="the job whose recording it does again; null in events and in a 202")
     links: dict[str, str]
 
 

@@ -55,7 +55,7 @@ def kind_of(key: str) -> str:
         return "other"
     if pieces[3] == "parts":
         return "pcm" if key.endswith(".pcm") else "part"
-    return pieces[3].removesuffix(".json")
+    return pieces[3].partition(".")[0]
 
 
 class Blobs:

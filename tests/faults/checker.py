@@ -142,7 +142,7 @@ def check_events(evidence: Evidence) -> None:
 def expected_objects(parts: int) -> frozenset[str]:
     """What a completed job leaves in the store."""
     numbers = [f"{n:05d}.json" for n in range(parts)]
-    whole = ("source", "job.json", "plan.json", "transcript.json", "outcome.json")
+    whole = ("source", "job.json", "peaks.u8", "plan.json", "transcript.json", "outcome.json")
     return frozenset([*whole, *(f"parts/{n}" for n in numbers), *(f"words/{n}" for n in numbers)])
 
 

@@ -47,6 +47,7 @@ WORK = Step(
         "put:pcm": PARTS,
         "put:part": PARTS,
         "offer:parts": PARTS,
+        "put:peaks": 1,
         "put:plan": 1,
         "ack:jobs": 1,
         "put:words": PARTS,

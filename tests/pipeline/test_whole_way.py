@@ -9,6 +9,7 @@ import pytest
 from minio import Minio
 
 from infra.stack import Stack
+from services.contracts.parts import PEAKS_PER_SECOND
 from tests import media, speech
 from tests.doors.caller import Caller, form
 from tests.pipeline.answers import check, transcribe
@@ -62,6 +63,11 @@ async def test_words_are_where_they_were_said(me: Caller) -> None:
     assert (first[0], last[1]) == (0.0, answer["duration"])
     assert first[1] == pytest.approx(6.0, abs=1.0)
     assert last[0] == pytest.approx(6.0 + said.seconds, abs=1.0)
+    shape = (await me("GET", f"/jobs/{answer['job_id']}/peaks")).json()
+    loud = [n / PEAKS_PER_SECOND for n, peak in enumerate(shape["peaks"]) if peak > 20]
+    assert shape["duration"] == pytest.approx(answer["duration"], abs=1 / PEAKS_PER_SECOND)
+    assert loud[0] == pytest.approx(6.0, abs=0.7)
+    assert loud[-1] == pytest.approx(6.0 + said.seconds, abs=0.7)
 
 
 async def test_one_transcript_in_every_format(me: Caller) -> None:

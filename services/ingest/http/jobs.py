@@ -160,7 +160,7 @@ class JobRoutes:
     async def delete(self, request: web.Request) -> web.StreamResponse:
         """Cancel what runs, erase what has ended."""
         record = await self._jobs.cancel_or_erase(claims(request).tenant, request.match_info["job"])
-        return answer(job_view(record))
+        return answer(await self._view(record))
 
     async def _view(self, record: Record) -> JobView:
         return job_view(record, await self._queue.place(record), await self._jobs.label(record))

@@ -49,14 +49,19 @@ class Speech:
         return self.samples.size / RATE
 
 
-@cache
-def sample(language: str, name: str) -> Speech:
-    """One sample of the package. Raises LookupError where the package is not installed."""
+def sample_path(language: str, name: str) -> Path:
+    """The file of a sample of the package. Raises LookupError where the package is not installed."""
     spec = find_spec("pytest_audioeval")
     if spec is None or not spec.submodule_search_locations:
         raise LookupError("the spoken samples are not installed: `make test` does that")
-    path = Path(next(iter(spec.submodule_search_locations))) / "samples" / "audio" / language / name
-    with av.open(str(path.with_suffix(".wav"))) as file:
+    return Path(next(iter(spec.submodule_search_locations))) / "samples" / "audio" / language / f"{name}.wav"
+
+
+@cache
+def sample(language: str, name: str) -> Speech:
+    """One sample of the package. Raises LookupError where the package is not installed."""
+    path = sample_path(language, name)
+    with av.open(str(path)) as file:
         wave = np.concatenate([frame.to_ndarray()[0] for frame in file.decode(audio=0)])  # floats, 16 kHz, mono
     return Speech(language, np.round(wave * 32767).astype(np.int16), path.with_suffix(".txt").read_text().strip())
 

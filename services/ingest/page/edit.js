@@ -28,8 +28,10 @@ export class Drafts {
     const before = this._texts.get(index) ?? body.textContent;
     const area = h("textarea", { "aria-label": t("edit.label"), value: before, lang: segment.language || null, dir: "auto", rows: 1 });
     const fit = () => { area.style.height = "auto"; area.style.height = `${area.scrollHeight + 2}px`; };
+    let writing = true;
     const close = (keep) => {
-      if (!area.isConnected) return;
+      if (!writing) return;  // taking it away is a blur, too
+      writing = false;
       const text = area.value.replace(/\s+/g, " ").trim();
       area.replaceWith(body);
       if (keep && text !== before.trim()) {

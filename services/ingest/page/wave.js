@@ -11,7 +11,7 @@ export class Wave {
     this._peaks = null;
     this._at = 0;
     this.canvas = h("canvas", { "aria-hidden": "true" });
-    this.element = h("div", { class: "wave", role: "slider", tabindex: "0", "aria-label": t("player.position"), "aria-valuemin": 0, "aria-valuemax": Math.round(this._duration) }, this.canvas);
+    this.element = h("div", { class: "wave", role: "slider", tabindex: "0", "aria-label": t("player.position"), "aria-valuemin": 0, "aria-valuenow": 0, "aria-valuemax": Math.round(this._duration) }, this.canvas);
     const point = (event) => {
       const box = this.element.getBoundingClientRect();
       onseek(((event.clientX - box.left) / box.width) * this._duration);

@@ -9,6 +9,10 @@ const GAP = 2;  // seconds without words that are worth a line of their own
 export class Words {
   constructor(onhear, onedit) {
     this.element = h("div", { class: "text" });
+    this._words = [];
+    this._spans = [];
+    this.segments = [];
+    this.unsure = [];
     this._onhear = onhear;
     this._onedit = onedit;
     this.element.addEventListener("click", (event) => {

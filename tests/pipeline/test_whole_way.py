@@ -182,7 +182,9 @@ async def test_cancelling_in_the_middle_stops_the_engine(whisper: Stack, me: Cal
     async with asyncio.timeout(30):
         while (usage := (await someone("GET", "/usage")).json())["unfinished_jobs"]:
             await asyncio.sleep(0.1)
-    assert usage["seconds_today"] == pytest.approx(cancelled["audio_done"] + answer["duration"], abs=0.1)
+    # A part that ends at the very moment of the cancelling may be shown and not charged, never the other way round.
+    charged = usage["seconds_today"] - answer["duration"]
+    assert view["audio_done"] - 0.1 <= charged <= cancelled["audio_done"] + 0.1
 
 
 def words_of(stack: Stack, job: str) -> set[str]:

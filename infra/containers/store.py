@@ -8,21 +8,14 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import urllib3
 from minio import Minio
-from minio.credentials.providers import StaticProvider
 from minio.error import MinioException
-from minio.minioadmin import MinioAdmin
-from minio.notificationconfig import NotificationConfig, QueueConfig
 
-from infra.s3 import weed
-from services.contracts.objects import DROP_BUCKET
+from infra.s3 import minio, weed
+from infra.s3.signing import REGION
 
-REGION = "us-east-1"
-TARGET = "arn:minio:sqs::DROP:nats"
-"""The notification target that the `…_DROP` variables of docker-compose.yml describe."""
 PATIENCE = 60.0
 AGAIN = 0.5
 
@@ -49,20 +42,7 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
 
 def prepare(endpoint: str, environ: Mapping[str, str]) -> None:
     """Bring a MinIO server to what the services expect."""
-    access, secret = _keys("admin", environ)
-    http = urllib3.PoolManager(retries=False, timeout=10)
-    client = Minio(endpoint, access, secret, secure=False, region=REGION, http_client=http)
-    for bucket in weed.BUCKETS:
-        if not client.bucket_exists(bucket):
-            client.make_bucket(bucket)
-    admin = MinioAdmin(endpoint=endpoint, credentials=StaticProvider(access, secret), region=REGION, secure=False)
-    for name, buckets in weed.GRANTS.items():
-        admin.policy_add(name, policy=_policy(buckets))
-        own_access, own_secret = _keys(name, environ)
-        admin.user_add(own_access, own_secret)
-        admin.policy_set(name, user=own_access)
-    rule = QueueConfig(queue=TARGET, events=["s3:ObjectCreated:*"])
-    client.set_bucket_notification(DROP_BUCKET, NotificationConfig(queue_config_list=[rule]))
+    minio.prepare(endpoint, _keys("admin", environ), {name: _keys(name, environ) for name in weed.GRANTS})
 
 
 def expect(endpoint: str, environ: Mapping[str, str]) -> None:
@@ -76,19 +56,6 @@ def expect(endpoint: str, environ: Mapping[str, str]) -> None:
 
 def _keys(name: str, environ: Mapping[str, str]) -> tuple[str, str]:
     return environ[f"{name.upper()}_ACCESS"], environ[f"{name.upper()}_SECRET"]
-
-
-def _policy(buckets: Sequence[str]) -> dict[str, Any]:
-    return {
-        "Version": "2012-10-17",
-        "Statement": [
-            {
-                "Effect": "Allow",
-                "Action": ["s3:*"],
-                "Resource": [f"arn:aws:s3:::{bucket}{rest}" for bucket in buckets for rest in ("", "/*")],
-            }
-        ],
-    }
 
 
 if __name__ == "__main__":

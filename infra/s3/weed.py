@@ -7,6 +7,9 @@ something off that listens, reports home, or takes memory without bound.
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from infra.s3 import drop
 
 HTTP_PORTS = ("master", "volume", "filer", "s3", "admin")
 """The servers inside weed: each also listens GRPC_OFFSET above its port, but for `s3`, whose gRPC port is named."""
@@ -17,21 +20,31 @@ GRANTS: Mapping[str, tuple[str, ...]] = {"ingest": ("desifre", "drop"), "transcr
 BUCKETS = ("desifre", "drop")
 
 
-def users(credentials: Mapping[str, tuple[str, str]]) -> str:
-    """The text of users.json: one identity per service, with the access and secret key given for it."""
-    return json.dumps(
-        {
-            "identities": [
-                {
-                    "name": name,
-                    "credentials": [{"accessKey": credentials[name][0], "secretKey": credentials[name][1]}],
-                    "actions": [f"{action}:{bucket}" for bucket in buckets for action in ("Read", "Write", "List")],
-                }
-                for name, buckets in GRANTS.items()
-            ]
-        },
-        indent=1,
-    )
+def users(
+    credentials: Mapping[str, tuple[str, str]],
+    bound: Mapping[str, str] | None = None,
+    closed: Mapping[str, str] | None = None,
+) -> str:
+    """The text of users.json: one identity per service, with the access and secret key given for it.
+
+    `bound` are tenants with their own clients' secret. `closed` are those that lost it, with a secret that nobody
+    knows: a weed that reads the file again keeps an identity that is gone from it, with all its rights.
+    """
+    services = [
+        _identity(name, credentials[name], [f"{do}:{bucket}" for bucket in buckets for do in ("Read", "Write", "List")])
+        for name, buckets in GRANTS.items()
+    ]
+    tenants = [_tenant(tenant, secret, drop.actions(tenant)) for tenant, secret in (bound or {}).items()]
+    gone = [_tenant(tenant, secret, []) for tenant, secret in (closed or {}).items()]
+    return json.dumps({"identities": [*services, *tenants, *gone]}, indent=1)
+
+
+def _tenant(tenant: str, secret: str, actions: list[str]) -> dict[str, Any]:
+    return _identity(drop.access_key(tenant), (drop.access_key(tenant), secret), actions)
+
+
+def _identity(name: str, keys: tuple[str, str], actions: list[str]) -> dict[str, Any]:
+    return {"name": name, "credentials": [{"accessKey": keys[0], "secretKey": keys[1]}], "actions": actions}
 
 
 def arguments(

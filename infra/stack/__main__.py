@@ -29,6 +29,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return commands.logs(home, options.service, lines=options.lines, follow=options.follow)
             case "nats-grant":
                 return commands.nats_grant(home, os.environ, options.tenant)
+            case "drop-bind":
+                return commands.drop_bind(home, os.environ, options.tenant)
+            case "drop-unbind":
+                return commands.drop_unbind(home, os.environ, options.tenant)
+            case "drop-list":
+                return commands.drop_list(home, os.environ)
             case _:
                 command, environment = commands.inside(home, os.environ, options.service, options.arguments)
                 return subprocess.call(command, env=environment)
@@ -54,6 +60,9 @@ def _parser() -> argparse.ArgumentParser:
     logs.add_argument("-f", "--follow", action="store_true")
     grant = actions.add_parser("nats-grant", help="let the services of a tenant submit jobs over the bus")
     grant.add_argument("tenant")
+    for name, text in (("drop-bind", "let a tenant's own S3 clients in"), ("drop-unbind", "let them in no more")):
+        actions.add_parser(name, help=text).add_argument("tenant")
+    actions.add_parser("drop-list", help="show whose own S3 clients are let in")
     inside = actions.add_parser("exec", help="run services.SERVICE.MODULE with that service's environment")
     inside.add_argument("service", help="for example keys-admin: services.keys.admin as keys")
     inside.add_argument("arguments", nargs=argparse.REMAINDER)

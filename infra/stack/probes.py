@@ -45,16 +45,34 @@ def buckets_ok(port: int, access_key: str, secret_key: str) -> Probe:
 
     async def probe() -> bool:
         for bucket in weed.BUCKETS:
-            head = signing.headers(
-                "HEAD",
-                f"{LOOPBACK}:{port}",
-                f"/{bucket}",
-                access_key=access_key,
-                secret_key=secret_key,
-                now=datetime.now(UTC),
-            )
-            if await http_status(port, f"/{bucket}", method="HEAD", headers=head) != 200:
+            if await head(port, f"/{bucket}", access_key, secret_key) != 200:
                 return False
+        return True
+
+    return probe
+
+
+async def head(port: int, path: str, access_key: str, secret_key: str) -> int:
+    """The status code of the store for this path and these credentials."""
+    host = f"{LOOPBACK}:{port}"
+    signed = signing.headers("HEAD", host, path, access_key=access_key, secret_key=secret_key, now=datetime.now(UTC))
+    return await http_status(port, path, method="HEAD", headers=signed)
+
+
+def prepared(port: int, path: str, prepare: Callable[[], None]) -> Probe:
+    """Ready when `path` answers 200 and `prepare`, which blocks and runs once, is through."""
+    done = False
+
+    async def probe() -> bool:
+        nonlocal done
+        if await http_status(port, path) != 200:
+            return False
+        if not done:
+            try:
+                await asyncio.to_thread(prepare)
+            except Exception:  # noqa: BLE001 - it says that it is well before all of it is: asked again in a moment
+                return False
+            done = True
         return True
 
     return probe

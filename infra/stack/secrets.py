@@ -28,19 +28,26 @@ def load_or_make(path: Path, names: Iterable[str]) -> Mapping[str, str]:
     known = dict(load(path)) if path.exists() else {}
     missing = [name for name in names if name not in known]
     if missing:
-        known |= {name: _random() for name in missing}
+        known |= {name: random() for name in missing}
         _write(path, json.dumps(known, indent=1))
     return known
 
 
 def make_anew(path: Path, name: str) -> Mapping[str, str]:
     """The secrets of a home that was started before, with a new one of this name in place of any old one."""
-    known = {**load(path), name: _random()}
+    known = {**load(path), name: random()}
     _write(path, json.dumps(known, indent=1))
     return known
 
 
-def _random() -> str:
+def forget(path: Path, name: str) -> Mapping[str, str]:
+    """The secrets of a home that was started before, without any of this name."""
+    known = {other: value for other, value in load(path).items() if other != name}
+    _write(path, json.dumps(known, indent=1))
+    return known
+
+
+def random() -> str:
     # Letters only: nats-server reads a value from the environment that starts with a digit as a number.
     return "".join(secrets.choice(string.ascii_letters) for _ in range(SECRET_LENGTH))
 

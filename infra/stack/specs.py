@@ -43,6 +43,9 @@ PAIRED_PORTS = tuple(name for name in weed.HTTP_PORTS if name != "s3")
 
 GRANTED = f"nats.{subjects.reader('')}"
 """Beginning of the names of the secrets of tenants that were let onto the bus."""
+BOUND = "s3.drop."
+"""Beginning of the names of the secrets of tenants whose own clients were let into the bucket `drop`."""
+SEAWEEDFS, MINIO = "seaweedfs", "minio"
 
 
 def secret_names() -> list[str]:
@@ -79,11 +82,35 @@ class Wiring:
         """Access key and secret key of a store identity."""
         return self.secrets[f"s3.{identity}.access"], self.secrets[f"s3.{identity}.secret"]
 
+    @property
+    def store_kind(self) -> str:
+        """Which object store this is. Raises StackError for one that there is not, or that the home is not of."""
+        kind = self.environ.get("DESIFRE_STORE_KIND") or SEAWEEDFS
+        if kind not in (SEAWEEDFS, MINIO):
+            raise StackError(f"DESIFRE_STORE_KIND is {SEAWEEDFS} or {MINIO}, not {kind!r}.")
+        other = {SEAWEEDFS: ".minio.sys", MINIO: "mini.options"}[kind]
+        if (self.home.store / other).exists():
+            raise StackError(f"{self.home.store} was written by another store than {kind}: set DESIFRE_STORE_KIND.")
+        return kind
+
+    @property
+    def bound(self) -> dict[str, str]:
+        """The secret key of each tenant whose own clients may use the bucket `drop`."""
+        return {n.removeprefix(BOUND): secret for n, secret in self.secrets.items() if n.startswith(BOUND)}
+
     def write_configuration(self) -> None:
         """Put down what nats-server and weed read at their start."""
         self.write_bus_configuration()
-        self.home.store_users_file.touch(mode=0o600)
-        self.home.store_users_file.write_text(weed.users({name: self.store_keys(name) for name in weed.GRANTS}))
+        self.write_store_users()
+
+    def write_store_users(self, closed: Mapping[str, str] | None = None) -> None:
+        """Put down what weed reads at its start, and again when it is told to; `closed` as `weed.users` has it."""
+        services = {name: self.store_keys(name) for name in weed.GRANTS}
+        file = self.home.store_users_file
+        draft = file.with_suffix(".draft")
+        draft.touch(mode=0o600)
+        draft.write_text(weed.users(services, self.bound, closed))
+        draft.replace(file)
 
     def write_bus_configuration(self) -> None:
         """Put down what nats-server reads at its start, and when it is told to read it again."""
@@ -131,6 +158,37 @@ class Wiring:
         )
 
     def _store(self) -> Spec:
+        return self._minio() if self.store_kind == MINIO else self._weed()
+
+    def _minio(self) -> Spec:
+        from infra.s3 import minio
+
+        port, admin = self.ports["s3"], self.store_keys(permissions.ADMIN)
+        environment = minio.environment(
+            admin=admin,
+            bus=f"{LOOPBACK}:{self.ports['nats']}",
+            user=permissions.STORE,
+            password=self.secrets[f"nats.{permissions.STORE}"],
+            queue=self.home.store / ".notify",
+        )
+        services = {name: self.store_keys(name) for name in weed.GRANTS}
+        return Spec(
+            name=STORE,
+            argv=(
+                self.environ.get("MINIO_BINARY") or binary("minio"),
+                *minio.arguments(data=self.home.store, port=port, host=LOOPBACK),
+            ),
+            env={**self.environ, **environment},
+            ports={"s3": port},
+            ready=probes.prepared(
+                port, "/minio/health/ready", lambda: minio.prepare(self.store_endpoint, admin, services)
+            ),
+            ready_port=port,
+            ready_path="/minio/health/ready",
+            stop_grace=SERVER_GRACE,
+        )
+
+    def _weed(self) -> Spec:
         longest = self.home.run / "filer.sock"
         sockets = self.home.run if len(str(longest)) <= LONGEST_SOCKET_PATH else None
         admin = self.store_keys(permissions.ADMIN)

@@ -23,6 +23,11 @@ def register(root: typer.Typer) -> None:
     bus = typer.Typer(help="The message bus of this machine.", no_args_is_help=True)
     bus.command(help="Let the services of a tenant submit jobs over the bus, and print their password.")(grant)
     root.add_typer(bus, name="nats")
+    bucket = typer.Typer(help="The bucket `drop`, and who may put recordings into it.", no_args_is_help=True)
+    bucket.command(help="Make S3 credentials of a tenant's own, or new ones, and print them.")(bind)
+    bucket.command(help="Take them away.")(unbind)
+    bucket.command("list", help="Show the tenants that have some.")(bound)
+    root.add_typer(bucket, name="drop")
     root.command(help="Make, list, rotate, revoke and import keys.", context_settings=PASSED_THROUGH)(keys)
 
 
@@ -53,6 +58,18 @@ def logs(
 
 def grant(tenant: Annotated[str, typer.Argument(help="As `desifre keys list` shows it.")]) -> None:
     _stack("nats-grant", tenant)
+
+
+def bind(tenant: Annotated[str, typer.Argument(help="As `desifre keys list` shows it.")]) -> None:
+    _stack("drop-bind", tenant)
+
+
+def unbind(tenant: Annotated[str, typer.Argument(help="As `desifre drop list` shows it.")]) -> None:
+    _stack("drop-unbind", tenant)
+
+
+def bound() -> None:
+    _stack("drop-list")
 
 
 def keys(context: typer.Context) -> None:

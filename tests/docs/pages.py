@@ -51,6 +51,7 @@ SERVICES: dict[str, type[Settings]] = {
 }
 LAUNCHER = {
     "DESIFRE_MIN_FREE_BYTES": ("1073741824", "room on the disk below which the launcher does not start"),
+    "DESIFRE_STORE_KIND": ("seaweedfs", "the object store that the launcher starts: `seaweedfs` or `minio`"),
     "DESIFRE_URL": ("http://127.0.0.1:3333", "of the command line: where the service listens"),
     "DESIFRE_KEY": ("none", "of the command line: your API key"),
 }

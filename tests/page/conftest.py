@@ -1,0 +1,82 @@
+"""The page in a real browser: one service with the digest engine and one Chromium for all tests of it."""
+
+import os
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Browser, BrowserContext, Dialog, Page, async_playwright
+
+from infra.stack import Stack
+from tests.speech import sample_path
+
+ARGUMENTS = (
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync", "--autoplay-policy=no-user-gesture-required"),
+    *("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"),
+)
+WAIT = 20_000
+"""Milliseconds after which a condition on the page has failed."""
+
+
+def chromium() -> str | None:
+    """The system's browser."""
+    return os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+
+
+@pytest.fixture(scope="session")
+async def browser(stack: Stack) -> AsyncIterator[Browser]:
+    """Chromium, with a microphone in which somebody speaks."""
+    path = chromium()
+    if path is None:
+        pytest.skip("no Chromium on this machine: the page was NOT tested (apt-get install chromium)")
+    speech = f"--use-file-for-fake-audio-capture={sample_path('en', 'counting')}"
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=path, args=[*ARGUMENTS, speech])
+        yield browser
+        await browser.close()
+
+
+class Visitor:
+    """Somebody with a browser of their own; `errors` is what its console said was wrong."""
+
+    def __init__(self, context: BrowserContext, page: Page, home: str) -> None:
+        self.context = context
+        self.page = page
+        self.home = home
+        self.errors: list[str] = []
+        page.set_default_timeout(WAIT)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("console", lambda said: self.errors.append(said.text) if "Content Security" in said.text else None)
+        page.on("dialog", self._alarm)
+
+    async def _alarm(self, dialog: Dialog) -> None:
+        self.errors.append("a dialog was opened")
+        await dialog.accept()
+
+    async def sign_up(self, name: str = "editor") -> str:
+        """Get a key by the page; the files are shown then."""
+        await self.page.goto(self.home)
+        await self.page.fill("#name", name)
+        await self.page.click("form .main")
+        key = await self.page.text_content("#shown")
+        assert key is not None
+        await self.page.click(".card > .main")
+        await self.page.wait_for_selector(".drop")
+        return key
+
+    async def send(self, path: Path | str) -> None:
+        """Choose a recording and wait for its words."""
+        await self.page.set_input_files("#choose", path)
+        await self.page.click("[data-state=completed] .button")
+        await self.page.wait_for_selector(".segment .w")
+
+
+@pytest.fixture
+async def visitor(browser: Browser, stack: Stack) -> AsyncIterator[Visitor]:
+    """A visitor who reads English."""
+    context = await browser.new_context(locale="en-GB", viewport={"width": 1200, "height": 850}, accept_downloads=True)
+    yield (visitor := Visitor(context, await context.new_page(), stack.http_url))
+    await context.close()
+    assert visitor.errors == []

@@ -56,7 +56,7 @@ async def transcriber(settings: TranscriberSettings, life: Life) -> AsyncIterato
         records = Records(bus, blobs)
         assembler = Assembler(bus, blobs, records, meters)
         closing = Closing(bus, blobs, records, assembler)
-        load = Load(engine.slots + engine.express, settings.live_sessions)
+        load = Load(engine.slots, settings.live_sessions)
         sessions = Sessions(
             bus, load, name, lambda session: LiveSession(bus, sandbox, engine, closing, load, session, name)
         )
@@ -78,7 +78,7 @@ async def transcriber(settings: TranscriberSettings, life: Life) -> AsyncIterato
         await stack.enter_async_context(bus.serve(subjects.TRANSCRIBER_SERVICE))
         tasks = await stack.enter_async_context(Tasks(life.died))
         tasks.start(announcer.run(), name="announce")
-        await _work(stack, settings, bus, blobs, records, assembler, engine, sandbox, rate, meters, tasks)
+        await _work(stack, settings, bus, blobs, records, assembler, engine, sandbox, rate, load, meters, tasks)
         tasks.start(sessions.run(), name="live sessions")
         yield
 
@@ -93,10 +93,11 @@ async def _work(
     engine: EngineProcess,
     sandbox: Sandbox,
     rate: Rate,
+    load: Load,
     meters: Meters,
     tasks: Tasks,
 ) -> None:
-    slots = Slots(engine.slots, engine.express)
+    slots = Slots(engine.slots, engine.express, lambda: load.busy)
     meters.waiting.set_function(lambda: slots.waiting)
     meters.engine.set_function(lambda: engine.pid is not None)
 

@@ -2,13 +2,14 @@
 
 An engine takes `regular` batches at once. One more, the express slot, is open only to a rank that goes before
 everybody who is on the engine: a short clip then shares the processor with the batches in flight instead of waiting
-for them, and goes first at every next batch.
+for them, and goes first at every next batch. While live sessions are being heard one regular slot stays empty, but
+never the last: a step of half a second of speech then finds a core of its own, and the batches keep one.
 """
 
 import asyncio
 import heapq
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 Rank = tuple[int, int]
@@ -16,10 +17,11 @@ Rank = tuple[int, int]
 
 
 class Slots:
-    """Grants the engine's slots. `waiting` counts those who ask and have none."""
+    """Grants the engine's slots. `waiting` counts those who ask and have none; `live` says whether somebody speaks."""
 
-    def __init__(self, regular: int, express: int) -> None:
+    def __init__(self, regular: int, express: int, live: Callable[[], bool] = lambda: False) -> None:
         self._regular = regular
+        self._live = live
         self._express = express
         self._in_use = 0
         self._alone: list[Rank] = []
@@ -70,10 +72,12 @@ class Slots:
     def _free_for(self, rank: Rank) -> bool:
         if self._alone:
             return rank == self._alone[0] and all(holder == rank for holder in self._holders)
-        if self._in_use < self._regular:
+        # Somebody holds a slot whenever one is kept empty, and whoever gives one back has them all granted anew.
+        regular = max(1, self._regular - 1) if self._live() else self._regular
+        if self._in_use < regular:
             return True
         goes_first = rank[0] == 0 and all(rank < holder for holder in self._holders)
-        return goes_first and self._in_use < self._regular + self._express
+        return goes_first and self._in_use < regular + self._express
 
     def _grant(self) -> None:
         held_back: list[tuple[Rank, int, asyncio.Future[None]]] = []

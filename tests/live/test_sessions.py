@@ -1,12 +1,16 @@
 """Live sessions with the real engine: what is said is heard, once, and becomes a job like any other."""
 
 import asyncio
+import signal
 
 import av
+import nats
 import numpy as np
 import pytest
 
 from infra.stack import Stack
+from services.contracts import subjects
+from services.contracts.live import OFFSET
 from tests.doors.caller import Caller
 from tests.live.speaker import check_finals, recorded, settled, speaker
 from tests.media import RATE, silence
@@ -93,6 +97,30 @@ async def test_raw_encodings(me: Caller, encoding: str, rate: int, channels: int
     assert abs(summary["duration"] - SECONDS) < 0.2
 
 
+async def test_sound_leaves_the_bus_with_the_end(me: Caller, stack: Stack) -> None:
+    """When a session has ended there is none of its sound on the bus, and who resumes it late is told how it ended."""
+    async with speaker(me) as it:
+        await it.say("start")
+        ready = await it.until("ready")
+        await it.speak(SOUND)
+        summary = await it.close()
+    subject = subjects.live_audio(ready["session_id"])
+    admin = await nats.connect(stack.nats_url, user="admin", password=stack.nats_password())
+    try:
+        async with asyncio.timeout(10):
+            while (await admin.jetstream().stream_info(subjects.LIVE, subject)).state.subjects != {subject: 1}:
+                await asyncio.sleep(0.05)
+        left = await admin.jetstream().get_last_msg(subjects.LIVE, subject, direct=True)
+    finally:
+        await admin.close()
+    assert not left.data
+    assert left.headers is not None
+    assert left.headers[OFFSET] == str(len(SOUND) * 2)
+    async with speaker(me) as late:
+        await late.say("resume", session_id=ready["session_id"])
+        assert (await late.until("summary"))["text"] == summary["text"]
+
+
 async def test_silence_says_nothing(me: Caller) -> None:
     """Silence gives no words, and a finished job all the same."""
     async with speaker(me) as it:
@@ -103,6 +131,18 @@ async def test_silence_says_nothing(me: Caller) -> None:
     assert not it.of("final")
     assert not it.of("interim")
     assert (summary["state"], summary["text"]) == ("completed", "")
+
+
+async def test_what_follows_a_long_silence_is_heard(me: Caller) -> None:
+    """Sound that came faster than it is heard is all heard, also when the client has closed long before."""
+    async with speaker(me) as it:
+        await it.say("start", endpointing_ms=3000)
+        await it.until("ready")
+        await it.speak(np.concatenate([silence(40.0), SOUND, SOUND, silence(30.0), SOUND]))
+        summary = await it.close()
+    thrice = type(SAID)("en", SOUND, " ".join([SAID.text] * 3))
+    assert word_errors(thrice, check_finals(it.of("final"), 70 + 3 * SECONDS)) <= 0.25
+    assert abs(summary["duration"] - 70 - 3 * SECONDS) < 0.1
 
 
 async def test_finalize_flushes(me: Caller) -> None:
@@ -205,15 +245,16 @@ async def test_cancelling_ends_the_session(me: Caller) -> None:
         assert (await it.until("summary"))["state"] == "cancelled"
 
 
-async def test_a_killed_engine_costs_a_pause_and_no_word(me: Caller, stack: Stack) -> None:
-    """`kill -9` of the transcriber in mid-sentence: what was final stays, nothing is missing, nothing comes twice."""
+@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
+async def test_a_killed_engine_costs_a_pause_and_no_word(me: Caller, stack: Stack, how: signal.Signals) -> None:
+    """A transcriber that ends in mid-sentence: what was final stays, nothing is missing, nothing comes twice."""
     long = np.concatenate([SOUND, SOUND])
     async with speaker(me) as it:
         await it.say("start")
         await it.until("ready")
         await it.speak(long[: len(long) // 2 - RATE])
         await it.until("final")
-        stack.process("transcriber").kill()
+        stack.process("transcriber").kill(how)
         await it.speak(long[len(long) // 2 - RATE :])
         summary = await it.close()
         assert len(it.of("claimed")) == 2

@@ -36,6 +36,18 @@ def test_speech_between_pauses() -> None:
     assert abs(end - (3 * SECOND * 0.032 + 0.5)) < 0.1
 
 
+def test_a_long_silence_is_judged_to_its_end() -> None:
+    """Sound that came at once is behind until all of it is judged, however long nobody speaks in it."""
+    ear = Ear(0.0, 0.5)
+    ear.feed(block([0.0] * 70 * SECOND + [0.9] * SECOND))
+    looks = 0
+    while not ear.listen():
+        assert ear.behind
+        looks += 1
+        assert looks < 10
+    assert ear.speaking
+
+
 def test_silence_is_let_go() -> None:
     """In silence little more is held than what may belong to the next utterance."""
     ear = Ear(0.0, 0.5)

@@ -125,3 +125,24 @@ def execute(work: Awaitable[None]) -> None:
             task.cancel()
 
     asyncio.run(main())
+
+
+async def test_a_live_session_keeps_one_slot_empty() -> None:
+    """While somebody speaks one regular slot stays empty, but never the last; then batches have them all again."""
+    speaking = True
+    stage = Stage(Slots(2, 1, lambda: speaking))
+    for name, order in (("a", 1), ("b", 2), ("c", 3)):
+        await stage.enter(name, (1, order))
+    assert stage.on == ["a"]
+    await stage.enter("clip", (0, 4))
+    assert stage.on == ["a", "clip"]
+    speaking = False
+    await stage.leave("clip")
+    assert stage.on == ["a", "clip", "b"]
+    await stage.leave("a")
+    await stage.leave("b")
+    await stage.leave("c")
+    alone = Stage(Slots(1, 0, lambda: True))
+    await alone.enter("only", (1, 1))
+    assert alone.on == ["only"]
+    await alone.leave("only")

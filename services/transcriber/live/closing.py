@@ -7,17 +7,18 @@ found by the session's missing `done`.
 import asyncio
 import struct
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 
 from services.contracts import objects, subjects
 from services.contracts.errors import ERRORS, Code
 from services.contracts.events import Record
 from services.contracts.jobs import Failure, State
-from services.contracts.live import OP, Encoding, Final, Session
+from services.contracts.live import OFFSET, OP, Encoding, Final, Op, Session
 from services.contracts.parts import SAMPLE_RATE, Part, PartWords, Plan
 from services.contracts.transcript import Span
 from services.runtime.blobs import Blobs
 from services.runtime.bus import Bus
-from services.runtime.jsapi import read_batch
+from services.runtime.jsapi import read_batch, read_last
 from services.runtime.kv import Conflict
 from services.runtime.patience import until_there
 from services.runtime.records import JobGone, Records
@@ -28,6 +29,8 @@ WAVE_FORMATS = {Encoding.PCM_S16LE: 1, Encoding.PCM_F32LE: 3, Encoding.ALAW: 6, 
 UNKNOWN_SIZE = 0xFFFFFFFF
 GAP = 0.5
 """Seconds between two words up to which the sound between them counts as transcribed."""
+GOODBYE = 2.0
+"""Seconds in which a client hears that its session has ended, before its sound is refused."""
 BATCH = 500
 
 
@@ -126,15 +129,31 @@ class Closing:
         return ended.state if ended else State.COMPLETED
 
     async def done(self, session: Session) -> None:
-        """Tell everybody that the session needs no engine any more."""
+        """Take its sound off the bus, and tell everybody that the session needs no engine any more."""
 
         async def say() -> None:
-            try:
+            with suppress(Conflict):
+                await self._roll_up(session)
+            with suppress(Conflict):
                 await self._bus.append(subjects.live_done(session.session), b"", 0)
-            except Conflict:
-                return
 
         await until_there(say)
+
+    async def _roll_up(self, session: Session) -> None:
+        """Leave of the input one message that says how much there was: the recording is in the store now."""
+        subject = subjects.live_audio(session.session)
+        last = await read_last(self._bus.nc, subjects.LIVE, subject)
+        headers = (last.headers or {}) if last else {}
+        if last is None or "Nats-Rollup" in headers:
+            return
+        if headers.get(OP) not in (Op.END, Op.LOST):
+            await asyncio.sleep(GOODBYE)  # it ended by itself: who still sends is to hear of it before he is refused
+            if (last := await read_last(self._bus.nc, subjects.LIVE, subject)) is None:
+                return
+            headers = last.headers or {}
+        received = str(int(headers.get(OFFSET, 0)) + len(last.data))
+        said = {OFFSET: received, OP: headers.get(OP, Op.END), "Nats-Rollup": "sub"}
+        await self._bus.append(subject, b"", int(headers["Nats-Sequence"]), said)
 
     async def _source(self, session: Session) -> AsyncIterator[bytes]:
         """The recording: a container as it came in, raw samples behind a WAVE header of their own encoding."""

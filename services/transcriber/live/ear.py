@@ -71,6 +71,11 @@ class Ear:
         """Seconds at which the sound begins that is held."""
         return self._origin / SAMPLE_RATE
 
+    @property
+    def behind(self) -> bool:
+        """Whether sound has come that is not judged yet."""
+        return bool(self._frames)
+
     def feed(self, block: Block) -> None:
         """Take some sound."""
         self._pcm += block.pcm

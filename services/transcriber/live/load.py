@@ -10,6 +10,12 @@ LOADING = 2.0
 """Seconds that a model takes to load, before any was measured."""
 SPAN = 60.0
 """Seconds over which the share is measured."""
+STEP = 0.5
+"""Seconds of new sound after which a hypothesis is made (measured: better than 1.0 in every respect)."""
+ENOUGH = 10
+"""Requests that tell something."""
+BUSY = 5.0
+"""Seconds after a session's last request for which the engine is kept ready for the next one."""
 
 
 class Load:
@@ -18,39 +24,40 @@ class Load:
     def __init__(self, workers: int, most: int | None) -> None:
         self._workers = workers
         self._most = most
-        self._spent: list[tuple[float, float, str]] = []
-        self._since: dict[str, float] = {}
+        self._spent: list[tuple[float, float]] = []
+        self._last = float("-inf")
+        self._now = 0
         self.loading = LOADING
 
     @contextmanager
-    def measuring(self, session: str) -> Iterator[None]:
+    def measuring(self) -> Iterator[None]:
         """Around one request of a session to the engine."""
         begun = time.monotonic()
-        self._since.setdefault(session, begun)
+        self._now += 1
         try:
             yield
         finally:
-            now = time.monotonic()
-            self._spent.append((now, now - begun, session))
-            self._spent = [one for one in self._spent if one[0] > now - SPAN]
+            self._now -= 1
+            self._last = now = time.monotonic()
+            self._spent = [*(one for one in self._spent if one[0] > now - SPAN), (now, now - begun)]
 
-    def ended(self, session: str) -> None:
-        """The session takes nothing any more."""
-        self._since.pop(session, None)
-        self._spent = [one for one in self._spent if one[2] != session]
+    @property
+    def busy(self) -> bool:
+        """Whether somebody speaks, or did a moment ago."""
+        return self._now > 0 or time.monotonic() - self._last < BUSY
 
     @property
     def share(self) -> float:
-        """Share of a worker that one session takes, the mean of the last minute; waiting for a worker included."""
-        now = time.monotonic()
-        over = sum(min(SPAN, now - since) for since in self._since.values())
-        if over < SPAN / 4:
-            return USUAL
-        return max(0.05, sum(spent for _, spent, _ in self._spent) / over)
+        """Share of a worker that a session takes in which somebody speaks; waiting for a worker included.
+
+        Of the requests of the last minute: a session that is silent costs nothing, but is not to be counted on.
+        """
+        recent = [spent for at, spent in self._spent if at > time.monotonic() - SPAN]
+        return sum(recent) / (len(recent) * STEP) if len(recent) >= ENOUGH else USUAL
 
     @property
     def capacity(self) -> int:
         """Sessions that can be heard at once; at least one."""
         if self._most is not None:
             return self._most
-        return max(1, int(self._workers * 0.95 / min(1.0, self.share)))
+        return max(1, int(self._workers * 0.95 / min(1.0, max(0.05, self.share))))

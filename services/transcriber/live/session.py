@@ -29,24 +29,26 @@ from services.runtime.jsapi import Unavailable, read_last
 from services.runtime.kv import Conflict
 from services.runtime.logs import get_logger
 from services.runtime.patience import until_there
-from services.transcriber.engine.protocol import Engine, EngineDied, Task, Window, WindowResult
+from services.transcriber.engine.protocol import Engine, EngineDied, EngineFailed, ModelAway, Task, Window, WindowResult
 from services.transcriber.live.agreement import Agreement
 from services.transcriber.live.closing import Cancelled, Closing
 from services.transcriber.live.ear import LONGEST, Ear, Sound
 from services.transcriber.live.intake import Intake
-from services.transcriber.live.load import Load
+from services.transcriber.live.load import STEP, Load
 from services.transcriber.live.recover import Past, past_of
 from services.transcriber.prepare.media import DecoderDied, MediaError
 from services.transcriber.prepare.sandbox import Sandbox
 
-STEP = 0.5
-"""Seconds of new sound after which a hypothesis is made (measured: better than 1.0 in every respect)."""
+AHEAD = 60.0
+"""Seconds of sound that are decoded ahead of what is heard; what is beyond waits in the stream."""
 SETTLE = 0.3
 """Seconds without new sound after which a `finalize` has reached the end of what was sent before it."""
 TELL_LAG = 1.0
 """Seconds behind from which on the client is told so."""
 MINUTE = 60.0
 """Seconds that are reserved of the quota at a time."""
+CHECK = 1.0
+"""Seconds between two looks whether the job was cancelled."""
 TRIES = 3
 """Deaths of the engine on one utterance after which it is given up, and said so."""
 
@@ -79,7 +81,11 @@ class LiveSession:
         self._language = session.options.language
         self._heard_to = 0.0
         self._step_at = 0.0
+        self._fed_at = 0.0
+        self._checked_at = 0.0
         self._came = asyncio.Event()
+        self._room = asyncio.Event()
+        """Set when some of what was decoded has been judged."""
 
     @property
     def lag(self) -> float:
@@ -155,9 +161,13 @@ class LiveSession:
         try:
             async for block in intake.blocks():
                 ear.feed(block)
+                self._fed_at = asyncio.get_running_loop().time()
                 self._came.set()
                 if ear.arrived > self._session.max_seconds:
                     raise Over(Code.TOO_LONG)
+                while ear.arrived - ear.judged > AHEAD:
+                    self._room.clear()
+                    await self._room.wait()
         finally:
             self._came.set()
 
@@ -169,9 +179,13 @@ class LiveSession:
             async with asyncio.timeout(timeout):
                 await self._came.wait()
         loop = asyncio.get_running_loop()
-        if not intake.ended and not reading.done() and loop.time() - intake.heard_at > RESUME_WITHIN:
+        # While sound is decoded that came long ago, the input behind it waits unread.
+        heard_at = max(intake.heard_at, self._fed_at)
+        if not intake.ended and not reading.done() and loop.time() - heard_at > RESUME_WITHIN:
             await self._give_up()
-        await self._closing.check(self._session)
+        if loop.time() - self._checked_at >= CHECK:
+            self._checked_at = loop.time()
+            await self._closing.check(self._session)
 
     async def _give_up(self) -> None:
         """Close the input of a client that did not come back; if it does at this very moment, it wins."""
@@ -185,7 +199,9 @@ class LiveSession:
 
     async def _go_on(self, intake: Intake, ear: Ear, agreement: Agreement, over: bool) -> bool:
         """Do the next thing that is due; says whether there was one."""
-        if ear.listen():
+        began = ear.listen()
+        self._room.set()
+        if began:
             await self._say(SpeechStarted(position=round(ear.voice, 3)))
             return True
         self._heard_to = max(self._heard_to, ear.judged if not ear.speaking else self._heard_to)
@@ -193,7 +209,7 @@ class LiveSession:
             if intake.finalize.is_set() and not self._came.is_set():
                 intake.finalize.clear()
                 await self._finalized(ear, agreement)
-            return False
+            return ear.behind
         if ear.endpoint:
             await self._close_utterance(intake, ear, agreement, speech_final=True)
             return True
@@ -211,7 +227,7 @@ class LiveSession:
         if ear.judged - self._step_at >= STEP and not over:
             await self._step(intake, ear, agreement)
             return True
-        return False
+        return ear.behind
 
     async def _step(self, intake: Intake, ear: Ear, agreement: Agreement) -> None:
         sound = ear.utterance()
@@ -279,13 +295,16 @@ class LiveSession:
         window = Window(pcm=sound.pcm, start=sound.start)
         for tried in range(1, TRIES + 1):
             try:
-                with self._load.measuring(self._session.session):
+                with self._load.measuring():
                     [result] = await self._engine.transcribe([window], task, urgent=True)
             except EngineDied as error:
                 self._log.warning("the engine died on a live session", job=self._session.session, cause=error.cause)
                 if tried == TRIES:
                     raise Over(Code.ENGINE) from error
                 continue
+            except EngineFailed as error:
+                self._log.error("the engine cannot hear a live session", job=self._session.session, reason=error.reason)
+                raise Over(Code.MODEL_AWAY if isinstance(error, ModelAway) else Code.ENGINE) from error
             if self._language is None and result.language and result.segments and not live:
                 self._language = result.language
             return result

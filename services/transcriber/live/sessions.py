@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from nats.aio.msg import Msg
+from pydantic import ValidationError
 
 from services.contracts import subjects
 from services.contracts.live import Lease, LiveCard, Session
@@ -79,7 +80,11 @@ class Sessions:
         found = await read_last(self._bus.nc, subjects.LIVE, subjects.live_open(name))
         if found is None:
             return
-        session = Session.model_validate_json(found.data)
+        try:
+            session = Session.model_validate_json(found.data)
+        except ValidationError:
+            self._log.error("a session cannot be read", job=name)
+            return
         try:
             lease = Lease(engine=self._name, since=time.time()).encode()
             revision = await self._kv.create(name, lease, LEASE)
@@ -92,7 +97,6 @@ class Sessions:
     def _let_go(self, name: str) -> None:
         self._held.pop(name, None)
         self._heard.pop(name, None)
-        self._load.ended(name)
         self._bell.set()
 
     async def _hold(self, session: Session, revision: int, lease: bytes) -> None:

@@ -33,6 +33,9 @@ def test_spelling_is_not_compared() -> None:
     """Case, marks, hyphens and small numbers do not keep a word from being final."""
     assert spoken(" Twenty-One,") == spoken(" twentyone")
     assert spoken(" Three") == spoken("3.")
+    assert spoken(" forty-two,") == spoken(" 42")
+    assert spoken(" Ninety") == spoken(" 90.")
+    assert spoken(" fifteen") != spoken(" fifty")
     agreement = Agreement()
     agreement.hear(said("at three o'clock"), 1.5)
     assert texts(agreement.hear(said("At 3 oclock, then"), 2.0)) == "At 3 oclock,"

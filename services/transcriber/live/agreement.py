@@ -23,12 +23,40 @@ LONGEST_REPEAT = 5
 """Words that are looked at for that."""
 
 _MARKS = str.maketrans("", "", string.punctuation + "。，、！？：；「」…“”‘’«»–—- ")
-_NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+_NUMBERS = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
+]
+_TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 _DIGITS = {name: str(number) for number, name in enumerate(_NUMBERS)}
+_DIGITS |= {
+    ten + one: str(10 * tens + number)
+    for tens, ten in enumerate(_TENS, start=2)
+    for number, one in enumerate(["", *_NUMBERS[1:10]])
+}
+"""English numbers up to a hundred, as they are compared: without a hyphen."""
 
 
 def spoken(word: str) -> str:
-    """What is compared of a word: neither case nor marks nor hyphens, and small numbers as digits."""
+    """What is compared of a word: neither case nor marks nor hyphens, and numbers up to a hundred as digits."""
     bare = word.casefold().translate(_MARKS)
     return _DIGITS.get(bare, bare)
 

@@ -174,3 +174,17 @@ async def test_the_operator_sees_the_machine(visitor: Visitor, stack: Stack) -> 
     await page.wait_for_selector(".grid svg.plot")
     assert await page.locator(".grid .card").count() == 6
     assert await accessible(visitor) == []
+
+
+async def test_speech_becomes_a_job_with_its_recording(visitor: Visitor) -> None:
+    """The microphone is heard live, and when that is finished the session is a job that can be played."""
+    page = visitor.page
+    await visitor.sign_up()
+    await page.click("nav a:text-is('Live')")
+    assert await accessible(visitor) == []
+    await page.click(".live .main")
+    await page.locator(".interim:not(:empty), .finals p").first.wait_for()
+    await page.click(".stop")
+    await page.click(".notice.good .button")
+    await page.wait_for_selector(".segment .w")
+    await until(visitor, "document.querySelector('video').readyState > 1")

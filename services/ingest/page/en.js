@@ -158,7 +158,6 @@ export default {
   "live.warming": "The model is being loaded; speak, nothing is lost",
   "live.open": "Listening",
   "live.lost": "Connection lost; your words are kept",
-  "live.lag": "{n} s behind",
   "live.behind": "{n} s behind",
   "live.closing": "The last words are coming",
   "live.done": "The session is a job now, with its recording.",

@@ -88,7 +88,6 @@ export function live(root, { signal }) {
     if (told.type === "ready" && !told.warm) state.textContent = t("live.warming");
     if (told.position !== undefined) heard = Math.max(heard, told.position);
     if (told.type === "claimed" || told.type === "speech_started") link("open");
-    if (told.type === "lag") state.textContent = told.seconds > 1 ? t("live.lag", { n: number(told.seconds, 1) }) : t("live.open");
     if (told.type === "interim") interim.textContent = told.text;
     if (told.type === "final") {
       interim.textContent = "";
@@ -97,7 +96,7 @@ export function live(root, { signal }) {
         last = h("p", { dir: "auto" });
         finals.append(last);
       }
-      last.append(`${last.textContent ? " " : ""}${told.text.trim()}`);
+      last.append(last.textContent ? told.text : told.text.trimStart());  // a word keeps the space before it
       if (told.speech_final) last.dataset.over = "yes";
     }
     if (told.type === "interim" || told.type === "final") interim.scrollIntoView({ block: "nearest" });

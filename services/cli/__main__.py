@@ -2,7 +2,7 @@
 
 import typer
 
-from services.cli.commands import client, operator
+from services.cli.commands import client, live, operator
 
 
 def app() -> typer.Typer:
@@ -15,6 +15,7 @@ def app() -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     client.register(root)
+    live.register(root)
     operator.register(root)
     return root
 

@@ -81,6 +81,17 @@ class Api:
                 return
             current = await self.job(job, wait=True)
 
+    @asynccontextmanager
+    async def socket(self) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+        """A socket to speak and listen."""
+        try:
+            async with self._session.ws_connect(self._url + "/ws") as ws:
+                yield ws
+        except aiohttp.WSServerHandshakeError as error:
+            raise Refused(error.status, {"title": "The server refused the socket"}) from error
+        except aiohttp.ClientConnectionError as error:
+            raise Unreachable(f"Nothing answers at {self._url}. Is the service running (desifre up)?") from error
+
     async def _call(self, method: str, path: str, **more: Any) -> bytes:
         try:
             async with self._session.request(method, self._url + path, **more) as response:

@@ -22,6 +22,7 @@ from services.ingest.erase import Eraser
 from services.ingest.feed import Feed
 from services.ingest.http import ops
 from services.ingest.http.body import Submissions
+from services.ingest.http.deepgram import DeepgramRoutes
 from services.ingest.http.deliveries import DeliveryRoutes
 from services.ingest.http.docs import Docs
 from services.ingest.http.guard import Guard
@@ -124,6 +125,7 @@ async def app(settings: Settings, life: Life) -> AsyncIterator[None]:
                     *OpenAIRoutes(submissions, jobs, events, stopping, settings).routes(),
                     *StreamRoutes(tickets, streams, feed, settings).routes(),
                     *SocketRoutes(streams, feed, live, bus, limits, settings).routes(),
+                    *DeepgramRoutes(submissions, jobs, events, streams, live, bus, settings).routes(),
                     *DeliveryRoutes(jobs, deliveries, deliverer).routes(),
                     *ModelRoutes(engines, settings).routes(),
                     *UploadRoutes(presigned, bodies).routes(),

@@ -13,6 +13,7 @@ from services.contracts.errors import ERRORS
 from services.contracts.jobs import Options
 from services.ingest.callbacks.policy import Policy
 from services.ingest.http import ops
+from services.ingest.http.deepgram import DeepgramRoutes
 from services.ingest.http.deliveries import DeliveryRoutes
 from services.ingest.http.docs import Docs
 from services.ingest.http.jobs import JobRoutes
@@ -69,6 +70,7 @@ def route_table() -> list[Route]:
             *OpenAIRoutes(none, none, none, none, settings).routes(),
             *StreamRoutes(none, none, none, settings).routes(),
             *SocketRoutes(none, none, none, none, none, settings).routes(),
+            *DeepgramRoutes(none, none, none, none, none, none, settings).routes(),
             *DeliveryRoutes(none, none, none).routes(),
             *ModelRoutes(none, settings).routes(),
             *UploadRoutes(none, none).routes(),

@@ -79,7 +79,7 @@ def transcribe(
         ended_badly = [job for job, _ in found if job["state"] in ("failed", "cancelled")]
         return 1 if ended_badly else 0
 
-    _run(run, url, key)
+    run_with(run, url, key)
 
 
 async def _transcribe(api: Api, file: Path, wanted: _Wanted, shown: Lines) -> tuple[Job, bytes | None]:
@@ -120,7 +120,7 @@ def jobs(
             typer.echo(json.dumps(job) if as_json else _line(job))
         return 0
 
-    _run(run, url, key)
+    run_with(run, url, key)
 
 
 def watch(job: str, as_json: AsJson = False, url: Url = HERE, key: Key = "") -> None:
@@ -130,7 +130,7 @@ def watch(job: str, as_json: AsJson = False, url: Url = HERE, key: Key = "") -> 
             typer.echo(json.dumps(current) if as_json else _line(current))
         return 0 if current["state"] == "completed" else 1
 
-    _run(run, url, key)
+    run_with(run, url, key)
 
 
 def result(job: str, form: Form = "text", url: Url = HERE, key: Key = "") -> None:
@@ -140,7 +140,7 @@ def result(job: str, form: Form = "text", url: Url = HERE, key: Key = "") -> Non
         _write(await api.result(job, known))
         return 0
 
-    _run(run, url, key)
+    run_with(run, url, key)
 
 
 def cancel(job: str, as_json: AsJson = False, url: Url = HERE, key: Key = "") -> None:
@@ -149,7 +149,7 @@ def cancel(job: str, as_json: AsJson = False, url: Url = HERE, key: Key = "") ->
         typer.echo(json.dumps(found) if as_json else _line(found))
         return 0
 
-    _run(run, url, key)
+    run_with(run, url, key)
 
 
 def _line(job: Job) -> str:
@@ -167,7 +167,8 @@ def _write(data: bytes) -> None:
     sys.stdout.buffer.flush()
 
 
-def _run(work: Callable[[Api], Awaitable[int]], url: str, key: str) -> NoReturn:
+def run_with(work: Callable[[Api], Awaitable[int]], url: str, key: str) -> NoReturn:
+    """Do the work with a client; its code is the program's."""
     if not key:
         typer.echo("desifre: no key. Get one (POST /generate-key?username=NAME) and put it in DESIFRE_KEY.", err=True)
         raise typer.Exit(2)

@@ -74,6 +74,14 @@ class Submissions:
         with self._bodies.one(claims(request).tenant):
             return await self._form(request, fields, read), fields
 
+    async def admit_recording(self, request: web.Request, read: Read) -> Admitted:
+        """The job of a recording that is the body, as another API has it; `read` says what the query asks for."""
+        fields = await self._begin(request, read)
+        if request.content_type == "application/json":
+            raise Problem(Code.OPTION_REFUSED, "`url`: nothing is fetched; send the recording itself.", options=["url"])
+        with self._bodies.one(claims(request).tenant):
+            return await self._recording(request, read(fields))
+
     async def _begin(self, request: web.Request, read: Read) -> Fields:
         """The fields in the query, checked before anything else is read."""
         fields = [(name, value) for name, value in request.query.items() if name not in CONTROLS]

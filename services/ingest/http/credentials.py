@@ -11,14 +11,16 @@ from services.ingest.tickets import is_ticket
 IN_PATH = "api_key"
 """The variable of `/ws/{api_key}`."""
 ANY_ORIGIN = "*"
+TOKEN = "token"  # noqa: S105 - a word
+"""Deepgram's word before a key: in `Authorization`, and as a sub-protocol with the key as the next one."""
 
 
 def key_of(request: web.Request) -> str | None:
-    """The key in `x-api-key`, or in `Authorization: Bearer`."""
+    """The key in `x-api-key`, or in `Authorization` after `Bearer`, or `Token` as Deepgram's clients have it."""
     if key := request.headers.get("x-api-key"):
         return key.strip()
     kind, _, key = request.headers.get("Authorization", "").partition(" ")
-    return key.strip() if kind.lower() == "bearer" else None
+    return key.strip() if kind.lower() in ("bearer", TOKEN) else None
 
 
 def shown_on_socket(request: web.Request, *, key_in_path: bool) -> str | None:
@@ -26,7 +28,10 @@ def shown_on_socket(request: web.Request, *, key_in_path: bool) -> str | None:
 
     A key in a path is refused as no key where the operator does not want it: paths lie about in other people's logs.
     """
-    for offered in protocols(request):
+    all_offered = protocols(request)
+    if len(all_offered) == 2 and all_offered[0] == TOKEN:
+        return all_offered[1]
+    for offered in all_offered:
         kind, _, shown = offered.partition(".")
         if kind in ("key", "ticket") and shown:
             return shown

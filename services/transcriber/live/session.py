@@ -272,6 +272,8 @@ class LiveSession:
             await self._final(
                 final, result, intake, ear, resume=ear.started, speech_final=speech_final, from_finalize=from_finalize
             )
+        elif from_finalize:
+            await self._finalized(ear, agreement)
         if speech_final:
             await self._say(UtteranceEnd(position=round(sound.end, 3), last_word_end=round(last, 3)))
         await self._tell_lag(ear)

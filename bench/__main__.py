@@ -9,7 +9,22 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
-from bench import behind, callback, clients, clip, crash, drop, long, machine, memory, relay, startup, submit, upload
+from bench import (
+    behind,
+    callback,
+    clients,
+    clip,
+    crash,
+    drop,
+    live,
+    long,
+    machine,
+    memory,
+    relay,
+    startup,
+    submit,
+    upload,
+)
 from bench.harness import Row
 from bench.rig import FULL, SHORT, Rig
 from bench.speech import Speech
@@ -26,6 +41,7 @@ ROWS: Mapping[str, Callable[[Rig], Awaitable[Row]]] = {
     "relay": relay.measure,
     "callback": callback.measure,
     "drop": drop.measure,
+    "live": live.measure,
     "nats": submit.measure,
 }
 PAIRS = 5

@@ -6,6 +6,7 @@ import json
 import time
 import uuid
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -104,6 +105,15 @@ class Client:
         if view["state"] != State.COMPLETED:
             raise RuntimeError(f"a job ended as {view['state']}: {view['failure']}")
         return view
+
+    async def words(self, job: str) -> list[dict[str, Any]]:
+        """The words of a finished job."""
+        async with self._session.get(f"{self._url}/jobs/{job}/result", headers=self._auth()) as answer:
+            return list((await _json(answer, 200))["words"])
+
+    def socket(self) -> AbstractAsyncContextManager[aiohttp.ClientWebSocketResponse]:
+        """A socket to speak and listen."""
+        return self._session.ws_connect(f"{self._url}/ws", headers=self._auth())
 
     async def erase(self, job: str) -> None:
         """Cancel it, or remove its data if it has ended."""

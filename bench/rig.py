@@ -100,7 +100,7 @@ class Rig:
         self.sizes = sizes
         self.pairs = pairs
         self.errors = WordErrors() if speech.real else None
-        self._model = model
+        self.model = model
         self._models = folder / "models"
         self._homes = itertools.count(1)
 
@@ -127,7 +127,7 @@ class Rig:
             Stack(home, settings={"all": self.environment | dict(settings or {})}) as stack,
             aiohttp.ClientSession(timeout=timeout) as session,
         ):
-            service = Service(stack, session, self._model)
+            service = Service(stack, session, self.model)
             client = await service.client()
             for clip in self.speech.clips(2, 8, 10):
                 await client.transcribe(clip.path)
@@ -137,7 +137,7 @@ class Rig:
     async def bare(self, how: str) -> AsyncIterator[Bare]:
         """A bare script that is warm: `stock`, `stock-batched` or `ours` (see bench/bare.py)."""
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "bench.bare", how, self._model, str(self._models)),
+            *(sys.executable, "-m", "bench.bare", how, self.model, str(self._models)),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             limit=ANSWER_LIMIT,

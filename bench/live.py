@@ -1,0 +1,200 @@
+"""Live speech over a real socket, in real time: how long after it was said a word is read.
+
+A word's latency is the moment its first interim, or its final, reaches the client less the moment its last sample was
+sent. When a word ends is what the same engine says of the whole recording, offline; words are matched to those by
+difflib, and what does not match is counted and left out.
+"""
+
+import asyncio
+import difflib
+import itertools
+import json
+import os
+import re
+import signal
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from bench.client import Client
+from bench.harness import Figure, Row, at, quantile
+from bench.rig import Rig, Service
+from bench.speech import RATE, Recording, load
+
+PIECE = 0.1
+"""Seconds of audio in one message."""
+TARGETS = {"tiny.en": (1.1, 1.8, 0.6), "base": (1.5, 2.5, None)}
+"""Seconds: p50 and p95 of finals, p50 of interims."""
+BESIDE = 1.3
+"""Times that p95 which it may be while a long recording is transcribed."""
+_LETTERS = re.compile(r"[^\w]+")
+
+
+@dataclass
+class Heard:
+    """One session: when each piece was sent, and what came when. Seconds of `time.perf_counter`."""
+
+    begun: float = 0.0
+    sent: list[float] = field(default_factory=list)
+    told: list[tuple[float, dict[str, Any]]] = field(default_factory=list)
+
+    @property
+    def finals(self) -> list[tuple[float, dict[str, Any]]]:
+        """Each with its moment."""
+        return [(when, one) for when, one in self.told if one["type"] == "final"]
+
+    @property
+    def text(self) -> str:
+        """Of all finals."""
+        return "".join(one["text"] for _, one in self.finals).strip()
+
+    def sent_at(self, position: float) -> float:
+        """When the sample at this second had left."""
+        return self.sent[min(len(self.sent) - 1, max(0, int(position / PIECE)))]
+
+    @property
+    def changed(self) -> int:
+        """Numbers of finals that came twice, or out of turn: words that somebody read and that are no more."""
+        return sum(one["n"] != n for n, (_, one) in enumerate(self.finals))
+
+    @property
+    def longest_pause(self) -> float:
+        """Seconds between two messages about words."""
+        moments = [when for when, one in self.told if one["type"] in ("interim", "final")]
+        return max((b - a for a, b in itertools.pairwise(moments)), default=0.0)
+
+
+async def speak(client: Client, recording: Recording, model: str) -> Heard:
+    """Say a recording, as fast as it was spoken."""
+    data = load(recording.path).astype("<i2").tobytes()
+    heard = Heard()
+    step = int(PIECE * RATE) * 2
+    async with client.socket() as ws:
+        await ws.send_str(json.dumps({"type": "start", "model": model, "language": "en"}))
+        assert json.loads((await ws.receive(timeout=60)).data)["type"] == "ready"
+        heard.begun = time.perf_counter()
+
+        async def talk() -> None:
+            for n, offset in enumerate(range(0, len(data), step)):
+                await asyncio.sleep(max(0.0, heard.begun + n * PIECE - time.perf_counter()))
+                await ws.send_bytes(data[offset : offset + step])
+                heard.sent.append(time.perf_counter())
+            await ws.send_str('{"type": "close"}')
+
+        talking = asyncio.create_task(talk(), name="talk")
+        async for message in ws:
+            heard.told.append((time.perf_counter(), json.loads(message.data)))
+        await talking
+    assert heard.told[-1][1]["type"] == "summary", heard.told[-1]
+    return heard
+
+
+def latencies(heard: Heard, offline: Sequence[dict[str, Any]]) -> tuple[list[float], list[float], int]:
+    """Seconds of every final word, of every word's first interim (or final, if there was none), and words left out."""
+    finals = [(when, word) for when, one in heard.finals for word in one["words"]]
+    ends = [_plain(word["word"]) for word in offline]
+    matcher = difflib.SequenceMatcher(a=[_plain(word["word"]) for _, word in finals], b=ends, autojunk=False)
+    final, first = [], []
+    for block in matcher.get_matching_blocks():
+        for n in range(block.size):
+            when, word = finals[block.a + n]
+            said = heard.sent_at(offline[block.b + n]["end"])
+            final.append(when - said)
+            first.append(min(when, _first(heard, word, when)) - said)
+    return final, first, len(finals) - len(final)
+
+
+def _first(heard: Heard, word: dict[str, Any], at_latest: float) -> float:
+    """When an interim first held this word at about its place."""
+    for when, one in heard.told:
+        if when >= at_latest:
+            break
+        if one["type"] == "interim" and any(
+            _plain(w["word"]) == _plain(word["word"]) and abs(w["end"] - word["end"]) < 0.5 for w in one["words"]
+        ):
+            return when
+    return at_latest
+
+
+def _plain(word: str) -> str:
+    return _LETTERS.sub("", word.lower())
+
+
+async def measure(rig: Rig) -> Row:
+    """Alone, beside a long recording, and while the transcriber is killed."""
+    row = Row("live speech in real time over a socket, one session")
+    recording = rig.speech.long(min(rig.sizes.long, 300.0) if rig.sizes.long > 100 else 60.0)
+    p50, p95, interim = TARGETS.get(rig.model, (None, None, None))
+    async with rig.service() as service:
+        client = await service.client()
+        offline = await client.words((await client.transcribe(recording.path)).job)
+        alone = await speak(client, recording, rig.model)
+        final, first, left = latencies(alone, offline)
+        row.figures += [
+            at(0.5, "final words, p50", final, "s", p50),
+            at(0.95, "final words, p95", final, "s", p95),
+            at(0.5, "first interims, p50", first, "s", interim),
+        ]
+        if rig.errors and recording.text:
+            said = " ".join(word["word"].strip() for word in offline)
+            points = rig.errors.rate(recording.text, alone.text) - rig.errors.rate(recording.text, said)
+            row.figures.append(Figure("word error rate above the offline transcript's", points, "points", target=1.5))
+        beside, share = await _beside(rig, service, recording)
+        busy, _, _ = latencies(beside, offline)
+        row.figures += [
+            Figure("p95 beside a long recording ÷ alone", quantile(busy, 0.95) / quantile(final, 0.95), target=BESIDE),
+            Figure("batch throughput beside ÷ alone", share, target=0.4 if rig.model == "tiny.en" else 0.2, more=True),
+        ]
+        killed = await _killed(service, client, recording, rig.model)
+        lost = sum(tag in ("delete", "replace") for tag in _edits(alone.text, killed.text))
+        row.figures += [
+            Figure("longest pause, transcriber killed in mid-sentence", killed.longest_pause, "s", target=5.0 + 1.5),
+            Figure("finals that changed", alone.changed + beside.changed + killed.changed, target=0),
+        ]
+        row.notes += [
+            f"{len(final)} words in {recording.seconds:.0f} s; {left} more are otherwise in the offline transcript",
+            f"longest pause without a kill {alone.longest_pause:.1f} s; {lost} differences with a kill",
+        ]
+    row.samples = {"final": final, "first": first, "beside": busy}
+    return row
+
+
+def _edits(a: str, b: str) -> list[str]:
+    words = [[_plain(word) for word in text.split()] for text in (a, b)]
+    return [tag for tag, *_ in difflib.SequenceMatcher(a=words[0], b=words[1], autojunk=False).get_opcodes()]
+
+
+async def _beside(rig: Rig, service: Service, recording: Recording) -> tuple[Heard, float]:
+    """A session while a long recording is transcribed, and what share of its pace alone the latter keeps."""
+    long = rig.speech.long(3600.0 if rig.sizes.long > 100 else 300.0)
+    other, client = await service.client(), await service.client()
+
+    async def pace(seconds: float) -> float:
+        job = await other.submit(long.path)
+        while (await other.look(job, wait=5))["state"] == "accepted":
+            pass
+        before, began = (await other.look(job))["progress"], time.perf_counter()
+        await asyncio.sleep(seconds)
+        done = (await other.look(job))["progress"] - before
+        spent = time.perf_counter() - began
+        await other.erase(job)
+        return float(done / spent)
+
+    alone = await pace(min(30.0, recording.seconds))
+    beside = asyncio.create_task(pace(recording.seconds), name="batch")
+    heard = await speak(client, recording, rig.model)
+    return heard, (await beside) / alone if alone else 0.0
+
+
+async def _killed(service: Service, client: Client, recording: Recording, model: str) -> Heard:
+    async def kill() -> None:
+        await asyncio.sleep(recording.seconds / 2)
+        with suppress(ProcessLookupError):
+            os.kill(service.pid("transcriber"), signal.SIGKILL)
+
+    killing = asyncio.create_task(kill(), name="kill")
+    heard = await speak(client, recording, model)
+    await killing
+    return heard

@@ -83,7 +83,7 @@ def ours(folder: Path, model: str) -> Script:
         cutter, stream = Cutter(), voice.stream()
         with path.open("rb") as source:
             cuts: list[Cut] = []
-            for samples in Recording(Source(source.fileno()), Limits()).blocks():
+            for (samples,) in Recording(Source(source.fileno()), Limits()).blocks():
                 speech = tuple(float(value) for value in stream.probabilities(samples))
                 cuts += cutter.feed(Block(samples.tobytes(), speech))
         return cuts + cutter.close()

@@ -8,6 +8,7 @@ takes it for a voice, which is what cutting needs.
 
 import io
 import tempfile
+import wave
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -204,3 +205,14 @@ def _draw(container: OutputContainer, stream: VideoStream, seconds: float) -> No
         frame.pts, frame.time_base = at, Fraction(1, 5)
         container.mux(stream.encode(frame))
     container.mux(stream.encode(None))
+
+
+def stereo(left: Samples, right: Samples) -> bytes:
+    """A WAV file with two channels, 16 kHz."""
+    sink = io.BytesIO()
+    with wave.open(sink, "wb") as file:
+        file.setnchannels(2)
+        file.setsampwidth(2)
+        file.setframerate(RATE)
+        file.writeframes(np.stack([left, right], axis=1).astype("<i2").tobytes())
+    return sink.getvalue()

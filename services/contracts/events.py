@@ -73,6 +73,7 @@ class SegmentsEvent(Frozen):
     part: int
     start: float
     end: float
+    channels: tuple[int, ...] | None = Field(default=None, description="that say these words; absent: all, mixed")
     segments: tuple[Segment, ...]
 
 

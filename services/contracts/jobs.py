@@ -69,6 +69,14 @@ class Options(Frozen):
     vad: bool = True
     suppress_tokens: Annotated[tuple[int, ...] | None, Field(max_length=500)] = None
     hallucination_silence_threshold: Annotated[float | None, Field(gt=0, le=30)] = None
+    channels: Annotated[
+        Literal["mixed", "separate"] | None,
+        Field(description="separate: each channel has its own words; absent = mixed down to one"),
+    ] = None
+    channel_labels: Annotated[
+        tuple[Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")], ...] | None,
+        Field(max_length=8, description="names of the separate channels, in their order, as `agent,customer`"),
+    ] = None
     max_line_width: Annotated[int | None, Field(ge=10, le=200)] = None
     max_line_count: Annotated[int | None, Field(ge=1, le=10)] = None
 

@@ -37,13 +37,13 @@ def parts(tenant: str, job: str) -> str:
     return prefix(tenant, job) + "parts/"
 
 
-def part_pcm(tenant: str, job: str, n: int, start: int, end: int) -> str:
-    """The samples of a part: s16le, 16 kHz, mono.
+def part_pcm(tenant: str, job: str, n: int, start: int, end: int, channel: int | None = None) -> str:
+    """The samples of a part: s16le, 16 kHz, mono; of one channel, or of all mixed.
 
-    The range is in the name: two prepares that cut differently write different objects, and whichever `part_meta`
-    is there first says which of them counts.
+    Range and channel are in the name: two prepares that cut differently write different objects, and whichever
+    `part_meta` is there first says which of them counts.
     """
-    return f"{parts(tenant, job)}{n:05d}-{start}-{end}.pcm"
+    return f"{parts(tenant, job)}{n:05d}-{start}-{end}{'' if channel is None else f'-c{channel}'}.pcm"
 
 
 def part_meta(tenant: str, job: str, n: int) -> str:

@@ -20,6 +20,19 @@ class Part(Frozen):
     overlap: int = Field(default=0, description="samples at the beginning that the part before holds too")
     sha256: str = Field(description="of the PCM, hexadecimal")
     speech: tuple[Span, ...] = Field(description="stretches of speech inside, seconds in the recording")
+    channels: tuple[int, ...] | None = Field(
+        default=None, description="that hold these samples, all the same; absent where all channels are mixed"
+    )
+
+    @property
+    def of(self) -> tuple[int, ...]:
+        """The channels that hold these samples; mixed, there is one."""
+        return self.channels or (0,)
+
+    @property
+    def channel(self) -> int | None:
+        """The channel in the name of the samples; None where all are mixed."""
+        return self.channels[0] if self.channels else None
 
     @property
     def seconds(self) -> float:
@@ -54,12 +67,16 @@ class Plan(Frozen):
     duration: float = Field(description="seconds decoded")
     truncated: bool = Field(default=False, description="the container promised more than it held")
     vad: bool = True
+    channels: tuple[tuple[int, ...], ...] | None = Field(
+        default=None, description="all of them, those together that are the same; absent where they are mixed"
+    )
 
 
 class PartWords(Frozen):
     """`words/<n>.json`: what the engine heard in one part. Times are seconds in the recording."""
 
     n: int
+    channels: tuple[int, ...] | None = Field(default=None, description="as in the part")
     language: str | None = None
     language_probability: float | None = None
     segments: tuple[Segment, ...] = ()

@@ -36,6 +36,7 @@ class Segment(Frozen):
     temperature: float = 0.0
     tokens: tuple[int, ...] = ()
     suspect: str | None = Field(default=None, description="why these words may be invented; they are never deleted")
+    channel: int | None = Field(default=None, description="that says them, from 0; absent: all, mixed")
 
 
 class Ranges(Frozen):
@@ -59,6 +60,17 @@ class Coverage(Frozen):
     truncated: bool = False
 
 
+class Channel(Frozen):
+    """One channel of a recording whose channels were heard apart. Its segments stand in the transcript."""
+
+    index: int = Field(description="place in the recording, from 0")
+    label: str
+    same_as: int | None = Field(default=None, description="the channel that holds the same samples and has its words")
+    language: str | None = None
+    seconds: float = Field(description="of audio that its owner is charged for; 0 = silent, or the same as another")
+    coverage: Coverage
+
+
 class Transcript(Frozen):
     """`transcript.json`: a pure function of `job.json`, `plan.json` and `words/*`, equal bytes whoever makes it."""
 
@@ -71,6 +83,18 @@ class Transcript(Frozen):
     text: str
     segments: tuple[Segment, ...]
     coverage: Coverage
+    channels: tuple[Channel, ...] | None = Field(default=None, description="absent where they were mixed")
+
+    @property
+    def charged(self) -> float:
+        """Seconds of audio: of each channel where they were heard apart."""
+        return sum(one.seconds for one in self.channels) if self.channels else self.duration
+
+    @property
+    def labels(self) -> dict[int, str]:
+        """Labels by channel, where more than one has something to say."""
+        told = [one for one in self.channels or () if one.same_as is None]
+        return {one.index: one.label for one in told} if len(told) > 1 else {}
 
     @property
     def words(self) -> tuple[Word, ...]:

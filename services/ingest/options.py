@@ -80,6 +80,9 @@ def options_of(
     if "model" not in values:
         _check_model(default_model, models)
         values["model"] = default_model
+    if values.get("channel_labels") and values.get("channels") is None:
+        reason = "`channel_labels`: labels need `channels=separate`."
+        raise Problem(Code.OPTION_VALUE, reason, options=["channel_labels"])
     asked = values.get("language")
     values.setdefault("language", default_language)
     if not _multilingual(str(values["model"]), models):
@@ -131,6 +134,10 @@ def _value(name: str, text: str) -> object:
         if code is None:
             raise Problem(Code.LANGUAGE, f"`{_shown(text)}` is neither a code nor a name of a language that is known.")
         return code
+    if name == "channels" and text == "mixed":
+        return None  # as if nothing were said: equal options are the same work
+    if name == "channel_labels":
+        value = [label.strip() for label in text.split(",")]
     if name == "suppress_tokens":
         value = [piece for piece in text.strip("[]").replace(",", " ").split() if piece != "-1"]
     try:

@@ -14,7 +14,7 @@ from services.contracts.events import Record
 from services.contracts.jobs import Failure, Manifest, Outcome, State
 from services.contracts.parts import PartWords, PartWork, Plan
 from services.contracts.stitching import stitch
-from services.contracts.transcript import Coverage, Ranges, Span, Transcript
+from services.contracts.transcript import Channel, Coverage, Ranges, Segment, Span, Transcript
 from services.runtime.blobs import Blobs
 from services.runtime.bus import Bus
 from services.runtime.logs import get_logger
@@ -62,10 +62,8 @@ def _begins(part: PartWords) -> float:
 def assemble(manifest: Manifest, plan: Plan, parts: Sequence[PartWords]) -> Transcript:
     """The transcript of these parts, which must be all of the plan's."""
     parts = sorted(parts, key=lambda part: (part.segments[0].start if part.segments else 0.0, part.n))
-    segments = stitch(parts)
-    failed = merge(span for part in parts for span in part.failed)
-    transcribed = without(merge(span for part in parts for span in part.transcribed), failed)
-    non_speech = without([(0.0, round(plan.duration, 3))], merge([*transcribed, *failed]))
+    channels = _channels(manifest, plan, parts) if plan.channels else None
+    segments = _in_time(plan.channels, parts) if plan.channels else stitch(parts)
     language = manifest.options.language or next((part.language for part in parts if part.language), None)
     return Transcript(
         job=manifest.job,
@@ -76,15 +74,61 @@ def assemble(manifest: Manifest, plan: Plan, parts: Sequence[PartWords]) -> Tran
         duration=round(plan.duration, 3),
         text="".join(segment.text for segment in segments).strip(),
         segments=segments,
-        coverage=Coverage(
-            decoded=round(plan.duration, 3),
-            transcribed=measure(transcribed).seconds,
-            non_speech=measure(non_speech),
-            failed=measure(failed),
-            suspect=measure(merge(span for part in parts for span in part.suspect)),
-            truncated=plan.truncated,
-        ),
+        coverage=cover(plan, parts),
+        channels=channels,
     )
+
+
+def cover(plan: Plan, parts: Sequence[PartWords]) -> Coverage:
+    """What became of every second of the recording in these parts.
+
+    Of several channels: what failed in one of them counts as failed, and what was heard in any as heard.
+    """
+    failed = merge(span for part in parts for span in part.failed)
+    transcribed = without(merge(span for part in parts for span in part.transcribed), failed)
+    non_speech = without([(0.0, round(plan.duration, 3))], merge([*transcribed, *failed]))
+    return Coverage(
+        decoded=round(plan.duration, 3),
+        transcribed=measure(transcribed).seconds,
+        non_speech=measure(non_speech),
+        failed=measure(failed),
+        suspect=measure(merge(span for part in parts for span in part.suspect)),
+        truncated=plan.truncated,
+    )
+
+
+def _of(channel: int, parts: Sequence[PartWords]) -> list[PartWords]:
+    return [part for part in parts if channel in (part.channels or (0,))]
+
+
+def _in_time(groups: Sequence[tuple[int, ...]], parts: Sequence[PartWords]) -> tuple[Segment, ...]:
+    """The segments of all channels, each stitched by itself, by the time at which they begin."""
+    found = (
+        segment.model_copy(update={"channel": group[0]}) for group in groups for segment in stitch(_of(group[0], parts))
+    )
+    return tuple(sorted(found, key=lambda segment: (segment.start, segment.channel)))
+
+
+def _channels(manifest: Manifest, plan: Plan, parts: Sequence[PartWords]) -> tuple[Channel, ...]:
+    """What there is to say of each channel. One that holds the same as another is told there, and costs nothing."""
+    groups = {channel: group for group in plan.channels or () for channel in group}
+    own = {part.channels[0] for part in parts if part.channels} or {0}
+    asked = manifest.options.channel_labels or ()
+    usual = ("left", "right") if len(groups) == 2 else tuple(f"channel {n}" for n in range(len(groups)))
+    found: list[Channel] = []
+    for index, group in sorted(groups.items()):
+        mine, is_first = _of(index, parts), index == group[0]
+        found.append(
+            Channel(
+                index=index,
+                label=asked[index] if index < len(asked) else usual[index],
+                same_as=None if is_first else group[0],
+                language=manifest.options.language or next((part.language for part in mine if part.language), None),
+                seconds=round(plan.duration, 3) if is_first and index in own else 0.0,
+                coverage=cover(plan, mine),
+            )
+        )
+    return tuple(found)
 
 
 class Assembler:
@@ -131,7 +175,7 @@ class Assembler:
             job=job,
             state=State.COMPLETED,
             sha256=hashlib.sha256(data).hexdigest(),
-            seconds=plan.duration,
+            seconds=plan.duration if transcript.channels is None else transcript.charged,
             duration=plan.duration,
             language=transcript.language,
             timings=(current or record).timings.model_copy(update={"finished": time.time()}),

@@ -167,6 +167,7 @@ class PartWorker:
         segments = tuple(segment for result in heard.results for segment in result.segments)
         words = PartWords(
             n=part.n,
+            channels=part.channels,
             language=heard.language,
             language_probability=heard.probability,
             segments=segments,
@@ -179,7 +180,7 @@ class PartWorker:
         return await self._stored(work) or words
 
     async def _cut_windows(self, work: PartWork, part: Part, pcm: bytes | None = None) -> list[Window]:
-        key = objects.part_pcm(work.tenant, work.job, part.n, part.start, part.end)
+        key = objects.part_pcm(work.tenant, work.job, part.n, part.start, part.end, part.channel)
         pcm = pcm if pcm is not None else await self._blobs.get(key)
         if pcm is not None and hashlib.sha256(pcm).hexdigest() != part.sha256:
             await self._blobs.delete([key])  # what is there would not be written again
@@ -254,6 +255,7 @@ class PartWorker:
             part=work.n,
             start=part.start / SAMPLE_RATE,
             end=part.end / SAMPLE_RATE,
+            channels=part.channels,
             segments=words.segments,
         )
         await self._bus.publish(subjects.segments(tenant, job), event, record.traceparent)

@@ -1,6 +1,7 @@
 """Over HTTP through the whole service: what only an engine makes true."""
 
 import asyncio
+import hashlib
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -95,3 +96,27 @@ async def test_every_process_is_found_on_the_bus(stack: Stack) -> None:
         await nc.close()
     assert {one["subject"] for one in found["keys"]["endpoints"]} >= {subjects.KEYS_VERIFY, subjects.KEYS_CREATE}
     assert (found["ingest"]["endpoints"], found["transcriber"]["endpoints"]) == ([], [])
+
+
+async def test_each_channel_is_heard_once(me: Caller) -> None:
+    """Of a call in stereo each channel's speech is heard as it was said, under its channel; a twin costs nothing."""
+    left, right = media.talk(20.0, seed=3), media.talk(20.0, seed=5)
+    asked = {"channels": "separate", "channel_labels": "agent,customer"}
+    answer = (await me("POST", "/transcribe", params=asked, data=media.stereo(left, right))).json()
+    assert [channel["label"] for channel in answer["channels"]] == ["agent", "customer"]
+    for channel, samples in zip(answer["channels"], (left, right), strict=True):
+        assert channel["words"]
+        after = 0
+        for word in channel["words"]:
+            span, _, digest = word["word"].strip().partition(":")
+            first, last = map(int, span.split("-"))
+            assert first >= after
+            assert hashlib.sha256(samples[first : last + 1].tobytes()).hexdigest()[:16] == digest
+            after = last + 1
+        heard = channel["coverage"]
+        total = heard["transcribed"] + heard["non_speech"]["seconds"] + heard["failed"]["seconds"]
+        assert total == pytest.approx(20.0, abs=0.05)
+        assert channel["seconds"] == 20.0
+    twins = (await me("POST", "/transcribe", params=asked, data=media.stereo(left, left))).json()
+    assert [channel["same_as"] for channel in twins["channels"]] == [None, 0]
+    assert twins["channels"][0]["words"] == answer["channels"][0]["words"]

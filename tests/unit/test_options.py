@@ -55,6 +55,8 @@ def test_every_option_is_read_from_text() -> None:
         hallucination_silence_threshold="2.5",
         max_line_width="42",
         max_line_count="2",
+        channels="separate",
+        channel_labels="agent,customer",
     )
     assert options == Options(
         model="base",
@@ -70,6 +72,8 @@ def test_every_option_is_read_from_text() -> None:
         hallucination_silence_threshold=2.5,
         max_line_width=42,
         max_line_count=2,
+        channels="separate",
+        channel_labels=("agent", "customer"),
     )
     assert set(Options.model_fields) == options.model_fields_set
 

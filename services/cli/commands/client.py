@@ -51,6 +51,8 @@ def transcribe(
     model: Annotated[str | None, typer.Option(help="base, tiny.en, …; the server's default if not given.")] = None,
     language: Annotated[str | None, typer.Option(help="ISO 639-1 code; detected if not given.")] = None,
     task: Annotated[str | None, typer.Option(help="transcribe or translate.")] = None,
+    channels: Annotated[str | None, typer.Option(help="separate: each channel has its own words.")] = None,
+    channel_labels: Annotated[str | None, typer.Option(help="Their names, as agent,customer.")] = None,
     form: Form = "text",
     out: Annotated[Path | None, typer.Option("--out", help="Folder for the results, one file each.")] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the words, or only submit.")] = True,
@@ -59,7 +61,7 @@ def transcribe(
     url: Url = HERE,
     key: Key = "",
 ) -> None:
-    given = {"model": model, "language": language, "task": task}
+    given = {"model": model, "language": language, "task": task, "channels": channels, "channel_labels": channel_labels}
     options = {name: value for name, value in given.items() if value is not None}
     wanted = _Wanted(options, _known(form), out, wait, as_json)
     if out is not None:

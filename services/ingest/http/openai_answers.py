@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 
 from services.contracts.errors import ERRORS, Code, Problem
-from services.contracts.formats import CONTENT_TYPES, Format, render, verbose
+from services.contracts.formats import CONTENT_TYPES, Format, render, spoken, verbose
 from services.contracts.transcript import Segment, Transcript
 from services.ingest.http.openai_form import SpeechForm
 from services.ingest.problems import ErrorShape, problem_headers
@@ -84,6 +84,7 @@ def speech(transcript: Transcript, form: SpeechForm) -> web.Response:
 def plain(transcript: Transcript, form: SpeechForm) -> dict[str, Any]:
     """`json`: the text, what it used, and log probabilities if they are asked for."""
     answer: dict[str, Any] = {"text": transcript.text.strip(), "usage": usage(transcript)}
+    answer |= {"channels": spoken(transcript)} if transcript.channels is not None else {}
     return answer | ({"logprobs": logprobs(transcript.segments)} if form.logprobs else {})
 
 
@@ -97,7 +98,7 @@ def _verbose(transcript: Transcript, form: SpeechForm) -> dict[str, Any]:
 
 def usage(transcript: Transcript) -> dict[str, Any]:
     """Whole seconds of audio, begun ones counted: tokens are nobody's measure here."""
-    return {"type": "duration", "seconds": math.ceil(transcript.duration)}
+    return {"type": "duration", "seconds": math.ceil(transcript.charged)}
 
 
 def logprobs(segments: Iterable[Segment]) -> list[dict[str, Any]]:

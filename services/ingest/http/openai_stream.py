@@ -50,6 +50,8 @@ class Telling:
     def add(self, words: PartWords) -> tuple[Segment, ...]:
         """The segments that the next part makes certain."""
         self.part += 1
+        if words.channels is not None:
+            return ()  # what is said at once in two channels has its order when all is heard
         together = stitch([PartWords(n=0, segments=self._held), words])
         ready, self._held = together[:-1], together[-1:]
         self._told += (segment.text for segment in ready)

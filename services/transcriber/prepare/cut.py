@@ -4,11 +4,13 @@ Where a cut lies depends on the recording and the lengths asked for alone, never
 that an earlier preparation has cut are binding: they come out again as they are, and cuts are made only between them.
 """
 
+import copy
 from array import array
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
+from typing import Self
 
 from services.transcriber.prepare.media import FRAME, SAMPLE_RATE, Block
 from services.transcriber.prepare.silence import NEVER, Everything, Finder, SpeechFinder, Stretch
@@ -29,6 +31,8 @@ class Cut:
     speech: tuple[tuple[float, float], ...]
     overlap: int = 0
     """Samples at the beginning that the cut before holds too."""
+    channels: tuple[int, ...] = (0,)
+    """Of the recording, where they are cut apart; all of them hold the same samples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,15 @@ class Cutter:
         """The rest, at the end of the recording."""
         self._stretches += self._finder.close(self._heard)
         return self._make_cuts(NEVER)
+
+    @property
+    def heard(self) -> int:
+        """Samples so far."""
+        return self._heard
+
+    def fork(self) -> Self:
+        """One that has heard and cut the same so far, and goes on by itself."""
+        return copy.deepcopy(self)
 
     def _make_cuts(self, certain: int) -> list[Cut]:
         cuts: list[Cut] = []

@@ -7,7 +7,7 @@ but our own reading of the open file, decoders from a list, limits on what comes
 import errno
 import os
 from collections.abc import Generator, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
@@ -104,15 +104,16 @@ class Recording:
 
     info: MediaInfo
 
-    def __init__(self, source: Source | Flow, limits: Limits) -> None:
+    def __init__(self, source: Source | Flow, limits: Limits, *, separate: bool = False) -> None:
         self._source = source
         self._limits = limits
+        self._separate = separate
         self._block = FRAME if limits.live else BLOCK
         self._native = 0
         self._decoded = 0
 
     def blocks(self) -> Iterator[Samples]:
-        """The samples, `BLOCK` at a time except the last. Raises MediaError."""
+        """Channels × samples, `BLOCK` at a time except the last; mixed, there is one channel. Raises MediaError."""
         limits = self._limits
         name = limits.raw or demuxer_for(self._source.read_at)
         if name is None:
@@ -166,7 +167,7 @@ class Recording:
 
     def _samples(self, container: "InputContainer", stream: "AudioStream") -> Generator[Samples, None, bool]:
         """Yields the blocks; the generator's value says whether the file breaks off."""
-        mono = Mono()
+        converter: Mono | Apart = Apart() if self._separate else Mono()
         pending: list[NDArray[np.float32]] = []
         waiting = 0
         packets = container.demux(stream)
@@ -190,18 +191,19 @@ class Recording:
                 continue
             for frame in frames:
                 self._count(frame)
-                for piece in mono.convert(frame):
+                for piece in converter.convert(frame):
                     pending.append(piece)
-                    waiting += piece.size
+                    waiting += piece.shape[1]
                 if waiting >= self._block:
-                    joined = np.concatenate(pending)
+                    joined = np.concatenate(pending, axis=1)
                     whole = waiting - waiting % self._block
                     for at in range(0, whole, BLOCK):
-                        yield self._finish(joined[at : min(at + BLOCK, whole)])
-                    pending, waiting = [joined[whole:]], waiting - whole
-        joined = np.concatenate([*pending, *mono.flush()]) if pending or waiting else np.empty(0, np.float32)
-        for at in range(0, joined.size, BLOCK):
-            yield self._finish(joined[at : at + BLOCK])
+                        yield self._finish(joined[:, at : min(at + BLOCK, whole)])
+                    pending, waiting = [joined[:, whole:]], waiting - whole
+        if pending:
+            joined = np.concatenate([*pending, *converter.flush()], axis=1)
+            for at in range(0, joined.shape[1], BLOCK):
+                yield self._finish(joined[:, at : at + BLOCK])
         return broken or damaged
 
     def _count(self, frame: "AudioFrame") -> None:
@@ -220,13 +222,17 @@ class Recording:
 
     def _finish(self, wave: NDArray[np.float32]) -> Samples:
         """To s16, counted. What is no number becomes silence: a float WAV may hold anything."""
-        self._decoded += wave.size
-        if self._decoded > self._limits.max_seconds * SAMPLE_RATE:
-            raise self._too_long()
+        self._decoded += wave.shape[1]
+        self.check_length(1)
         if not np.isfinite(wave).all():
             wave = np.nan_to_num(wave, nan=0.0, posinf=0.0, neginf=0.0)
         samples: Samples = np.clip(np.rint(wave * 32768.0), -32768, 32767).astype(np.int16)
         return samples
+
+    def check_length(self, channels: int) -> None:
+        """What is heard of so many different channels counts together. Raises MediaError."""
+        if self._decoded * channels > self._limits.max_seconds * SAMPLE_RATE:
+            raise self._too_long()
 
     def _too_long(self) -> MediaError:
         return MediaError(Code.TOO_LONG, f"It lasts longer than {self._limits.max_seconds / 3600:g} hours.")
@@ -278,7 +284,47 @@ class Mono:
     def _resample(self, frame: "AudioFrame | None") -> Iterator[NDArray[np.float32]]:
         assert self._resampler is not None
         for ready in self._resampler.resample(frame):
-            yield ready.to_ndarray()[0]
+            wave: NDArray[np.float32] = ready.to_ndarray().astype(np.float32, copy=False)
+            yield wave
+
+
+class Apart:
+    """Frames of any format to 16 kHz floats, each channel by itself, in the order in which the file has them.
+
+    Whatever the file calls its channels: none is mixed into another, and equal ones stay equal to the last bit.
+    """
+
+    def __init__(self) -> None:
+        self._channels: list[Mono] = []
+
+    def convert(self, frame: "AudioFrame") -> Iterator[NDArray[np.float32]]:
+        """What has become ready with this frame. Raises MediaError where the number of channels changes."""
+        count = frame.layout.nb_channels
+        self._channels = self._channels or [Mono() for _ in range(count)]
+        if count != len(self._channels):
+            raise MediaError(Code.MEDIA_LIMITS, "The number of its channels changes half-way; send it mixed.")
+        native = frame.to_ndarray()
+        rows = native if frame.format.is_planar else native.reshape(-1, count).T
+        yield from _together(
+            [list(mono.convert(_mono(frame, row))) for mono, row in zip(self._channels, rows, strict=True)]
+        )
+
+    def flush(self) -> Iterator[NDArray[np.float32]]:
+        """What the resamplers still hold."""
+        yield from _together([list(mono.flush()) for mono in self._channels])
+
+
+def _mono(frame: "AudioFrame", row: NDArray[Any]) -> "AudioFrame":
+    """One channel of a frame as a frame of its own."""
+    one = av.AudioFrame.from_ndarray(np.ascontiguousarray(row)[None], format=frame.format.packed.name, layout="mono")
+    one.sample_rate = frame.sample_rate
+    return one
+
+
+def _together(channels: list[list[NDArray[np.float32]]]) -> Iterator[NDArray[np.float32]]:
+    """Pieces of each channel to pieces of all: the resamplers are alike, so they give as much at a time."""
+    for pieces in zip(*channels, strict=True):
+        yield np.concatenate(pieces)
 
 
 def _live_options(limits: Limits) -> dict[str, str]:

@@ -4,7 +4,7 @@
 threaded, and nothing secret in its environment. Messages on the socket:
 
     server -> parent   the layers of the sandbox that hold, as JSON, once it is ready
-    parent -> server   Limits as JSON, with three descriptors: the recording, the pipe for its samples, and a socket
+    parent -> server   Order as JSON, with three descriptors: the recording, the pipe for its samples, and a socket
                        that stands for the decoder's life
 
 On that last socket the server says the decoder's process id, and its wait status at the end. When the parent closes
@@ -28,10 +28,12 @@ from services.transcriber.prepare.jail import close_all_but, die_with_parent, lo
 from services.transcriber.prepare.media import (
     Limits,
     MediaError,
+    Order,
     pack_block,
     pack_info,
     pack_refusal,
 )
+from services.transcriber.prepare.twins import Twins
 from services.transcriber.prepare.voice import Voice
 
 MESSAGE = 4096
@@ -46,14 +48,17 @@ class Child:
     life: socket.socket
 
 
-def decode(source: Source | Flow, out: int, limits: Limits, voice: Voice) -> None:
+def decode(source: Source | Flow, out: int, order: Order, voice: Voice) -> None:
     """One recording from file to pipe: blocks, then what it was; or why not."""
     try:
-        recording = Recording(source, limits)
-        stream = voice.stream()
+        recording = Recording(source, order.limits, separate=order.separate)
+        twins: Twins | None = None
         for samples in recording.blocks():
-            for field in pack_block(samples.tobytes(), stream.probabilities(samples).tobytes()):
-                _write(out, field)
+            twins = twins or Twins(voice, len(samples))
+            for channels, pcm, speech in twins.hear(samples):
+                for field in pack_block(channels, pcm.tobytes(), speech.tobytes()):
+                    _write(out, field)
+            recording.check_length(twins.distinct)
         _write(out, pack_info(recording.info))
     except MediaError as error:
         _write(out, pack_refusal(error))
@@ -67,7 +72,7 @@ def _write(out: int, data: bytes) -> None:
         view = view[os.write(out, view) :]
 
 
-def _be_decoder(server: int, source: int, out: int, limits: Limits, voice: Voice) -> None:
+def _be_decoder(server: int, source: int, out: int, order: Order, voice: Voice) -> None:
     """What a child does with its life."""
     status = 70
     try:
@@ -76,9 +81,9 @@ def _be_decoder(server: int, source: int, out: int, limits: Limits, voice: Voice
             return
         gc.disable()  # a collection would copy the pages shared with the server
         close_all_but(source, out)
-        recording = Flow(source) if limits.live else Source(source)
-        lock_in(out, limits.memory_bytes, limits.cpu_ceiling)
-        decode(recording, out, limits, voice)
+        recording = Flow(source) if order.limits.live else Source(source)
+        lock_in(out, order.limits.memory_bytes, order.limits.cpu_ceiling)
+        decode(recording, out, order, voice)
         status = 0
     except BrokenPipeError:  # nobody listens any more
         status = 0
@@ -115,11 +120,11 @@ class Server:
         if not message:
             return False
         source, out, life = fds
-        limits = Limits.from_json(message)
+        order = Order.from_json(message)
         server = os.getpid()
         pid = os.fork()
         if pid == 0:
-            _be_decoder(server, source, out, limits, self._voice)
+            _be_decoder(server, source, out, order, self._voice)
         os.close(source)
         os.close(out)
         child = Child(pid, os.pidfd_open(pid), socket.socket(fileno=life))
@@ -152,7 +157,7 @@ class Server:
         if pid == 0:
             layers = lock_in(writing, Limits().memory_bytes, Limits().cpu_ceiling)
             _write(writing, json.dumps(layers).encode() + b"\n")
-            decode(recording, writing, Limits(), self._voice)
+            decode(recording, writing, Order(Limits()), self._voice)
             os._exit(0)
         os.close(source)
         os.close(writing)
@@ -183,7 +188,7 @@ def warm(voice: Voice) -> None:
     """Decodes one file and refuses another, so that no child has to import or initialise anything."""
     sink = os.open(os.devnull, os.O_WRONLY)
     for source in (silent_wav(), silent_wav(cut_to=30)):
-        decode(Source(source), sink, Limits(), voice)
+        decode(Source(source), sink, Order(Limits()), voice)
         os.close(source)
     os.close(sink)
     gc.collect()

@@ -62,14 +62,23 @@ class Limits:
         """The kernel's own limit, in whole seconds, should the parent fail to enforce the budget."""
         return int(self.cpu_seconds + self.cpu_share * self.max_seconds) + 1
 
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What the fork server is asked for: a recording within these limits, its channels mixed or kept apart."""
+
+    limits: Limits
+    separate: bool = False
+
     def to_json(self) -> bytes:
         """For the fork server."""
         return json.dumps(asdict(self)).encode()
 
     @classmethod
-    def from_json(cls, text: bytes) -> "Limits":
+    def from_json(cls, text: bytes) -> "Order":
         """What `to_json` wrote."""
-        return cls(**json.loads(text))
+        fields = json.loads(text)
+        return cls(Limits(**fields["limits"]), fields["separate"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,31 +102,34 @@ class Block:
     pcm: bytes
     speech: tuple[float, ...]
     """The probability of voice in each 512 samples (Silero), the last ones filled up with silence."""
+    channels: tuple[int, ...] = (0,)
+    """The channels that hold these samples; (0,) where all are mixed."""
 
 
-HEADER = struct.Struct("<cII")  # kind, bytes of the first field, bytes of the second
+HEADER = struct.Struct("<cBII")  # kind, the channels as bits, bytes of the first field, bytes of the second
 BLOCK_KIND, INFO_KIND, REFUSED_KIND = b"b", b"i", b"r"
 MAX_FIELD = 1 << 20  # the reader believes no length beyond this
 
 
-def pack_block(pcm: bytes, probabilities: bytes) -> tuple[bytes, bytes, bytes]:
+def pack_block(channels: tuple[int, ...], pcm: bytes, probabilities: bytes) -> tuple[bytes, bytes, bytes]:
     """A block as it crosses the pipe; `probabilities` are native floats of 32 bits."""
-    return HEADER.pack(BLOCK_KIND, len(pcm), len(probabilities)), pcm, probabilities
+    bits = sum(1 << channel for channel in channels)
+    return HEADER.pack(BLOCK_KIND, bits, len(pcm), len(probabilities)), pcm, probabilities
 
 
-def unpack_block(pcm: bytes, probabilities: bytes) -> Block:
+def unpack_block(bits: int, pcm: bytes, probabilities: bytes) -> Block:
     """The inverse of `pack_block`. Raises ValueError for what does not fit together."""
     values = array("f")
     values.frombytes(probabilities)
-    if not pcm or len(pcm) % 2 or len(values) != -(-len(pcm) // (2 * FRAME)):
+    if not bits or not pcm or len(pcm) % 2 or len(values) != -(-len(pcm) // (2 * FRAME)):
         raise ValueError("a block whose probabilities do not match its samples")
-    return Block(pcm, tuple(values))
+    return Block(pcm, tuple(values), tuple(channel for channel in range(8) if bits >> channel & 1))
 
 
 def pack_info(info: MediaInfo) -> bytes:
     """The record after the last block."""
     text = json.dumps(asdict(info)).encode()
-    return HEADER.pack(INFO_KIND, len(text), 0) + text
+    return HEADER.pack(INFO_KIND, 0, len(text), 0) + text
 
 
 def unpack_info(text: bytes) -> MediaInfo:
@@ -138,7 +150,7 @@ def unpack_info(text: bytes) -> MediaInfo:
 def pack_refusal(error: MediaError) -> bytes:
     """The record in place of everything that would have followed."""
     code, detail = error.code.value.encode(), error.detail.encode()
-    return HEADER.pack(REFUSED_KIND, len(code), len(detail)) + code + detail
+    return HEADER.pack(REFUSED_KIND, 0, len(code), len(detail)) + code + detail
 
 
 def unpack_refusal(code: bytes, detail: bytes) -> MediaError:

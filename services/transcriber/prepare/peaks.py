@@ -8,6 +8,12 @@ STEP = SAMPLE_RATE // PEAKS_PER_SECOND
 """Samples that one value stands for."""
 
 
+def louder(one: bytes, other: bytes) -> bytes:
+    """Of two channels' samples (s16le) at the same moments, at each the louder one."""
+    a, b = np.frombuffer(one, "<i2"), np.frombuffer(other, "<i2")
+    return np.where(np.abs(a.astype(np.int32)) >= np.abs(b.astype(np.int32)), a, b).astype("<i2").tobytes()
+
+
 class Peaks:
     """Takes samples (s16le, mono) however they are cut; gives the loudest of each `STEP` as a byte.
 

@@ -21,9 +21,10 @@ from services.runtime.records import JobGone, Records
 from services.transcriber import attempts
 from services.transcriber.assemble import Assembler
 from services.transcriber.fresh import Fresh
+from services.transcriber.prepare.channels import Channels
 from services.transcriber.prepare.cut import Cut, Cutter
 from services.transcriber.prepare.media import DecoderDied, MediaError, MediaInfo
-from services.transcriber.prepare.peaks import Peaks
+from services.transcriber.prepare.peaks import Peaks, louder
 from services.transcriber.prepare.sandbox import Sandbox
 from services.transcriber.prepare.scratch import Scratch
 
@@ -175,33 +176,46 @@ class Preparer:
 
         A new cut takes the lowest number that is free, so that parts which a power cut took get theirs back.
         """
-        known = {(part.start, part.end): part for part in sorted(bound.values(), key=lambda part: part.start)}
-        cutter = self._cutter(manifest.options.vad, tuple((*span, part.overlap) for span, part in known.items()))
+        separate, vad = manifest.options.channels == "separate", manifest.options.vad
+        channels = Channels(lambda ranges: self._cutter(vad, ranges), bound.values())
         free = (n for n in count() if n not in bound)
-        numbers, peaks = set(bound), Peaks()
+        numbers, peaks, loudest = set(bound), Peaks(), b""
+        heard: dict[int, float] = {}  # seconds up to the last cut, of each channel that has parts of its own
 
         async def publish(cuts: list[Cut]) -> None:
             for cut in cuts:
-                part = known.get((cut.start, cut.end))
+                part = channels.known(cut)
                 n = part.n if part else next(free)
                 numbers.add(n)
-                await self._part(record, manifest, n, cut, part)
+                heard[(part.of if part else cut.channels)[0]] = cut.end / SAMPLE_RATE
+                await self._part(record, manifest, n, cut, part, sum(heard.values()))
 
         async with self._scratch.filled(self._source(manifest), manifest.size) as fd:
-            decoding = self._sandbox.decode(fd)
+            decoding = self._sandbox.decode(fd, separate=separate)
             async with decoding:
                 async for block in decoding:
-                    peaks.feed(block.pcm)
-                    await publish(cutter.feed(block))
+                    if 0 in block.channels:
+                        peaks.feed(loudest)
+                        loudest = block.pcm
+                    else:
+                        loudest = louder(loudest, block.pcm)
+                    await publish(channels.feed(block))
                 info: MediaInfo = decoding.info
                 # Before the decoder's process is waited for: the engine can begin meanwhile.
-                await publish(cutter.close())
+                await publish(channels.close())
+        peaks.feed(loudest)
         await self._blobs.put_once(objects.peaks(record.tenant, record.job), peaks.close())
         if len(numbers) <= max(numbers, default=-1):
             raise Lost("Parts of the recording were lost and could not be cut again.")
         duration = info.decoded_samples / SAMPLE_RATE
-        await self._reserve(record, duration)
-        plan = Plan(parts=len(numbers), duration=duration, truncated=info.truncated, vad=manifest.options.vad)
+        await self._reserve(record, duration * max(1, len(heard)))
+        plan = Plan(
+            parts=len(numbers),
+            duration=duration,
+            truncated=info.truncated,
+            vad=vad,
+            channels=channels.groups if separate else None,
+        )
         return plan.encode()
 
     async def _source(self, manifest: Manifest) -> AsyncIterator[bytes]:
@@ -214,8 +228,13 @@ class Preparer:
         else:
             raise Lost("The recording is not stored any more.")
 
-    async def _part(self, record: Record, manifest: Manifest, n: int, cut: Cut, bound: Part | None) -> None:
-        """Store a part, publish it, note it in the record. The samples go first: whoever reads the meta finds them."""
+    async def _part(
+        self, record: Record, manifest: Manifest, n: int, cut: Cut, bound: Part | None, seconds: float
+    ) -> None:
+        """Store a part, publish it, note it in the record. The samples go first: whoever reads the meta finds them.
+
+        `seconds`: what the job uses of its quota with this part.
+        """
         tenant, job = record.tenant, record.job
         part = bound or Part(
             n=n,
@@ -224,9 +243,10 @@ class Preparer:
             overlap=cut.overlap,
             sha256=hashlib.sha256(cut.pcm).hexdigest(),
             speech=cut.speech,
+            channels=cut.channels if manifest.options.channels == "separate" else None,
         )
         both = await asyncio.gather(
-            self._reserve(record, cut.end / SAMPLE_RATE),
+            self._reserve(record, seconds),
             self._store(record, part, cut.pcm, bound=bound is not None),
             # Both are waited for: samples written after those of a job that has ended were dropped would stay.
             return_exceptions=True,
@@ -240,7 +260,11 @@ class Preparer:
         def known(current: Record) -> Record | None:
             if n < current.parts:
                 return None
-            update = {"parts": n + 1, "audio": current.audio + part.seconds, "duration": part.end / SAMPLE_RATE}
+            update = {
+                "parts": n + 1,
+                "audio": current.audio + part.seconds,
+                "duration": max(current.duration, part.end / SAMPLE_RATE),
+            }
             return current.model_copy(update=update)
 
         if (await self._records.change(tenant, job, known)).state.terminal:
@@ -249,7 +273,7 @@ class Preparer:
     async def _store(self, record: Record, part: Part, pcm: bytes, *, bound: bool) -> None:
         tenant, job, n = record.tenant, record.job, part.n
         # Also for a bound part: a power cut may have taken samples that were put without a barrier.
-        await self._blobs.put_once(objects.part_pcm(tenant, job, n, part.start, part.end), pcm)
+        await self._blobs.put_once(objects.part_pcm(tenant, job, n, part.start, part.end, part.channel), pcm)
         if not bound and not await self._blobs.put_once(objects.part_meta(tenant, job, n), part.encode()):
             found = await self._blobs.get(objects.part_meta(tenant, job, n))
             if found is not None and Part.model_validate_json(found) != part:

@@ -24,6 +24,7 @@ from services.transcriber.prepare.media import (
     DecoderDied,
     Limits,
     MediaInfo,
+    Order,
     unpack_block,
     unpack_info,
     unpack_refusal,
@@ -84,16 +85,19 @@ class Sandbox:
         async with self._starting:
             await self._stop()
 
-    def decode(self, fd: int) -> "Decoding":
-        """Decodes an open, seekable file from its first byte; `fd` stays the caller's, who keeps it open meanwhile."""
-        return Decoding(self, fd, self._limits)
+    def decode(self, fd: int, *, separate: bool = False) -> "Decoding":
+        """Decodes an open, seekable file from its first byte; `fd` stays the caller's, who keeps it open meanwhile.
+
+        With `separate` each channel has blocks of its own, else they are mixed.
+        """
+        return Decoding(self, fd, Order(self._limits, separate))
 
     def listen(self, fd: int, raw: str = "", rate: int = SAMPLE_RATE, channels: int = 1) -> "Decoding":
         """Decodes what is spoken into a pipe, as it comes; `raw` is FFmpeg's name of a format without a header."""
         live = replace(
             self._limits, live=True, raw=raw, raw_rate=rate, raw_channels=channels, stall_seconds=365 * 86_400.0
         )
-        return Decoding(self, fd, live)
+        return Decoding(self, fd, Order(live))
 
     async def _launch(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -138,7 +142,7 @@ class Sandbox:
             await self._process.wait()
             self._process = None
 
-    async def request(self, fd: int, out: int, life: int, limits: Limits) -> None:
+    async def request(self, order: Order, fd: int, out: int, life: int) -> None:
         """Has a decoder forked that reads `fd`, writes `out` and lives while the other end of `life` is open.
 
         Raises DecoderDied when there is no server to do it.
@@ -147,7 +151,7 @@ class Sandbox:
             await self.start()
             assert self._control is not None
             try:
-                socket.send_fds(self._control, [limits.to_json()], [fd, out, life])
+                socket.send_fds(self._control, [order.to_json()], [fd, out, life])
                 return
             except ConnectionError as error:  # it died while nobody needed it
                 if not again:
@@ -166,10 +170,11 @@ class Decoding:
 
     info: MediaInfo
 
-    def __init__(self, sandbox: Sandbox, fd: int, limits: Limits) -> None:
+    def __init__(self, sandbox: Sandbox, fd: int, order: Order) -> None:
         self._sandbox = sandbox
         self._fd = fd
-        self._limits = limits
+        self._order = order
+        self._limits = order.limits
         self._reader = asyncio.StreamReader(limit=1 << 17)
         self._decoded = 0.0
         self._looked = time.monotonic()
@@ -186,7 +191,7 @@ class Decoding:
         )
         try:
             try:
-                await self._sandbox.request(self._fd, writing, theirs.fileno(), self._limits)
+                await self._sandbox.request(self._order, self._fd, writing, theirs.fileno())
             finally:
                 theirs.close()
                 os.close(writing)
@@ -213,13 +218,14 @@ class Decoding:
     async def __anext__(self) -> Block:
         deadline = time.monotonic() + self._limits.stall_seconds
         try:
-            kind, *sizes = HEADER.unpack(await self._read(HEADER.size, deadline))
+            kind, bits, *sizes = HEADER.unpack(await self._read(HEADER.size, deadline))
             if max(sizes) > MAX_FIELD:
                 raise ValueError("a record beyond its bounds")
             first, second = [await self._read(size, deadline) for size in sizes]
             if kind == BLOCK_KIND:
-                block = unpack_block(first, second)
-                self._decoded += len(block.pcm) / (2 * SAMPLE_RATE)
+                block = unpack_block(bits, first, second)
+                # Of a file with more than one channel the budget grows with each of them.
+                self._decoded += len(block.pcm) / (2 * SAMPLE_RATE) * len(block.channels)
                 self._make_way()
                 return block
             if kind == REFUSED_KIND:

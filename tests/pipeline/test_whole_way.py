@@ -5,6 +5,7 @@ import json
 import re
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from minio import Minio
 
@@ -158,6 +159,20 @@ async def test_progress_is_seen(me: Caller) -> None:
     answer = (await me("GET", views[-1]["links"]["result"])).json()
     check(answer)
     assert speech.word_errors(said, answer["text"]) <= WORST["en"]
+
+
+async def test_each_voice_stays_in_its_channel(me: Caller) -> None:
+    """Of two people in two channels, who speak at the same time, each is heard under the own label."""
+    left, right = speech.sample("en", "counting"), speech.sample("en", "quick_brown_fox")
+    length = max(left.samples.size, right.samples.size)
+    both = [np.concatenate([one.samples, np.zeros(length - one.samples.size, np.int16)]) for one in (left, right)]
+    asked = {"channels": "separate", "channel_labels": "agent,customer", "language": "en"}
+    answer = (await me("POST", "/transcribe", params=asked, data=media.stereo(*both))).json()
+    for said, channel in zip((left, right), answer["channels"], strict=True):
+        assert speech.word_errors(said, channel["text"]) <= 0.25
+    subtitles = (await me("GET", f"/jobs/{answer['job_id']}/result", params={"format": "vtt"})).body.decode()
+    assert "<v agent>" in subtitles
+    assert "<v customer>" in subtitles
 
 
 async def test_cancelling_in_the_middle_stops_the_engine(whisper: Stack, me: Caller) -> None:

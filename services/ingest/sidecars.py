@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from weakref import WeakValueDictionary
 
 from services.contracts import objects, subjects
 from services.contracts.errors import ERRORS, Code, Problem
@@ -17,6 +18,8 @@ from services.runtime.states import StateEvents
 
 ENDINGS = {".json": Format.JSON, ".srt": Format.SRT, ".vtt": Format.VTT, ".txt": Format.TEXT}
 ERROR = ".error.json"
+AT_ONCE = 4
+"""Jobs whose sidecars are written at once: each waits for the store most of its time."""
 
 
 class Sidecars:
@@ -30,11 +33,12 @@ class Sidecars:
         self._drop = drop
         self._records = records
         self._originals = originals
+        self._writing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._log = get_logger()
 
     def consumer(self, bus: Bus) -> StateEvents:
         """The durable consumer that writes them for every job that has ended."""
-        return StateEvents(bus, subjects.SIDECARS_CONSUMER, self.write)
+        return StateEvents(bus, subjects.SIDECARS_CONSUMER, self.write, at_once=AT_ONCE)
 
     async def write(self, record: Record) -> None:
         """The sidecars of this job, if it is a dropped object's and has ended. Raises `Unavailable`."""
@@ -43,14 +47,19 @@ class Sidecars:
         manifest = await self._records.manifest(record.tenant, record.job)
         if manifest is None or manifest.dropped is None:
             return  # erased meanwhile
+        # Two jobs of an overwritten object must not mix what they write: the later one looks and writes after this one.
+        async with self._writing.setdefault(manifest.dropped, asyncio.Lock()):
+            await self._write(record, manifest, manifest.dropped)
+
+    async def _write(self, record: Record, manifest: Manifest, key: str) -> None:
         if await self._overwritten(manifest):
             return  # the job of what is there now writes its own
         if record.state == State.COMPLETED:
-            await self._transcript(manifest, manifest.dropped)
+            await self._transcript(manifest, key)
             return
         code = Code(record.failure.code) if record.failure else Code.CANCELLED
         message = record.failure.message if record.failure else ERRORS[code].title
-        await self._error(record.tenant, manifest.dropped, code, message, record.job)
+        await self._error(record.tenant, key, code, message, record.job)
 
     async def refuse(self, tenant: str, key: str, problem: Problem) -> None:
         """Say why this object did not become a job. Raises `Unavailable`."""

@@ -1,4 +1,4 @@
-"""Every state event of every job, one at a time, by a durable consumer that misses none."""
+"""Every state event of every job, one or a few at a time, by a durable consumer that misses none."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -23,14 +23,23 @@ IDLE = 3.0
 class StateEvents:
     """Hands each event to `handle`, in order; processes with the same `durable` share the events among them.
 
+    With `at_once` above one this process handles so many beside one another, as so many processes would: out of order.
+
     `handle` must be idempotent by job, since an event may come again, and may raise `Unavailable`. An event in the
     hands of a process that died comes to another after `ack_wait` seconds.
     """
 
     def __init__(
-        self, bus: Bus, durable: str, handle: Callable[[Record], Awaitable[None]], ack_wait: float = 30.0
+        self,
+        bus: Bus,
+        durable: str,
+        handle: Callable[[Record], Awaitable[None]],
+        ack_wait: float = 30.0,
+        *,
+        at_once: int = 1,
     ) -> None:
         self._ack_wait = ack_wait
+        self._at_once = at_once
         self._bus = bus
         self._durable = durable
         self._handle = handle
@@ -38,6 +47,11 @@ class StateEvents:
 
     async def run(self) -> None:
         """For ever; a bus that is away, or that lost its streams, is waited for."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self._at_once):
+                group.create_task(self._keep_on(), name=f"state events {self._durable}")
+
+    async def _keep_on(self) -> None:
         while True:
             try:
                 await self._consume()

@@ -132,7 +132,7 @@ async def _work(
         pcm_bytes=settings.waiting_pcm_bytes,
         part_seconds=settings.part_seconds_max,
     )
-    part_loop = PartLoop(parts, part_hands, worker, slots, tasks)
+    part_loop = PartLoop(parts, part_hands, worker, slots, tasks, jobs.bell)
     tasks.start(jobs.watch(), name="watch jobs")
     tasks.start(parts.watch(), name="watch parts")
     tasks.start(prepare_loop.run(), name="prepare loop")

@@ -33,7 +33,11 @@ class PartLoop:
     A part that is more urgent than everything in hand is taken besides, and goes first at the next batch.
     """
 
-    def __init__(self, puller: Puller, hands: Hands, worker: PartWorker, slots: Slots, tasks: Tasks) -> None:
+    def __init__(
+        self, puller: Puller, hands: Hands, worker: PartWorker, slots: Slots, tasks: Tasks, done: asyncio.Event
+    ) -> None:
+        """`done` is set after each part: there may be room for another job's parts."""
+        self._done = done
         self._puller = puller
         self._hands = hands
         self._worker = worker
@@ -93,6 +97,7 @@ class PartLoop:
     def _ended(self, task: asyncio.Task[None]) -> None:
         del self._in_hand[task]
         self._slots.changed.set()
+        self._done.set()
 
     async def _work(self, unit: Unit, work: PartWork, express: bool) -> None:
         rank = (0 if express else 1, next(self._order))

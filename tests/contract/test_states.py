@@ -1,0 +1,50 @@
+"""The consumer of state events on a real bus."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from pydantic import SecretStr
+
+from infra.stack import Stack
+from services.contracts import subjects
+from services.contracts.events import Record
+from services.runtime.bus import connect_bus
+from services.runtime.states import StateEvents
+from tests.contract.ingest_support import Ingest, open_ingest, settings_of
+
+DURABLE = "beside"
+
+
+@pytest.fixture
+async def ingest(stack: Stack) -> AsyncIterator[Ingest]:
+    async with open_ingest(settings_of(stack)) as ingest:
+        yield ingest
+
+
+async def test_an_event_in_hand_does_not_hold_up_the_next(stack: Stack, ingest: Ingest) -> None:
+    """With `at_once` two jobs are handled beside one another: each waits here until the other has come."""
+    who = await ingest.sign_up()
+    jobs = {(await ingest.receive(who, data)).record.job for data in (b"one", b"two")}
+    come: set[str] = set()
+    both = asyncio.Event()
+
+    async def handle(record: Record) -> None:
+        if record.job not in jobs:
+            return
+        come.add(record.job)
+        if come == jobs:
+            both.set()
+        await both.wait()
+
+    login = {"nats_user": "admin", "nats_password": SecretStr(stack.nats_password())}
+    async with connect_bus(settings_of(stack).model_copy(update=login)) as admin:
+        # More than there are jobs, because each may have had several events already.
+        running = asyncio.create_task(StateEvents(admin, DURABLE, handle, at_once=4).run(), name=DURABLE)
+        try:
+            async with asyncio.timeout(30):
+                await both.wait()
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            await admin.js.delete_consumer(subjects.RESULTS, DURABLE)

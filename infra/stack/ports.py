@@ -24,20 +24,64 @@ def is_free(port: int, host: str = LOOPBACK) -> bool:
     return True
 
 
+class Reservations:
+    """Ports that a launcher has spoken for, so that no other one takes them before the servers listen.
+
+    What is held is a UDP socket of the same number: it leaves TCP to the server, needs no file, and goes with its
+    process however that ends.
+    """
+
+    def __init__(self) -> None:
+        self._held: dict[int, socket.socket] = {}
+
+    def take(self, ports: Iterable[int]) -> bool:
+        """Reserve all of these, or none; says which."""
+        taken: dict[int, socket.socket] = {}
+        for port in ports:
+            if port in self._held:
+                continue
+            taken[port] = token = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            try:
+                token.bind((LOOPBACK, port))
+            except OSError:
+                for one in taken.values():
+                    one.close()
+                return False
+        self._held |= taken
+        return True
+
+    def release(self) -> None:
+        """Give all of them back."""
+        while self._held:
+            self._held.popitem()[1].close()
+
+
 def assign(
-    names: Iterable[str], known: Mapping[str, int], *, pairs: Iterable[str] = (), avoid: Iterable[int] = ()
+    names: Iterable[str],
+    known: Mapping[str, int],
+    *,
+    pairs: Iterable[str] = (),
+    avoid: Iterable[int] = (),
+    reserved: Reservations | None = None,
 ) -> dict[str, int]:
     """A free port for each name: the one it had before when that is free still.
 
     Ports are kept because SeaweedFS files its own cluster state under its master's port.
-    Those named in `pairs` need the port GRPC_OFFSET above to be free too; those in `avoid` are spoken for.
+    Those named in `pairs` need the port GRPC_OFFSET above to be free too; those in `avoid` are spoken for. They are
+    held by `reserved`; without it they are free at this moment, and anybody may take them at the next.
     """
+    if reserved is None:
+        reserved = Reservations()
+        try:
+            return assign(names, known, pairs=pairs, avoid=avoid, reserved=reserved)
+        finally:
+            reserved.release()
     paired = frozenset(pairs)
     taken = set(avoid)
 
     def fits(port: int, name: str) -> bool:
         wanted = {port, port + GRPC_OFFSET} if name in paired else {port}
-        return not wanted & taken and all(is_free(one) for one in wanted)
+        return not wanted & taken and all(is_free(one) for one in wanted) and reserved.take(wanted)
 
     ports: dict[str, int] = {}
     for name in names:

@@ -52,6 +52,7 @@ class Stack:
         self._on_line = on_line
         self._longest_restart_delay = longest_restart_delay
         self._lock = HomeLock(self.home)
+        self._reserved = ports.Reservations()
         self._processes: dict[str, Process] = {}
         self._kinds: dict[str, str] = {}
         self._wiring: specs.Wiring | None = None
@@ -125,6 +126,7 @@ class Stack:
             wave = [process for name, process in self._processes.items() if in_wave(self._kinds[name])]
             await asyncio.gather(*(process.stop() for process in wave))
         self.home.state_file.unlink(missing_ok=True)
+        self._reserved.release()
         self._lock.release()
 
     async def wait_all_ready(self, timeout: float = START_TIMEOUT) -> None:
@@ -148,7 +150,9 @@ class Stack:
         name = kind if kind not in self._processes else f"{kind}-{sum(k == kind for k in self._kinds.values()) + 1}"
         port_names = [name] if name != kind else specs.PORTS[kind]
         known = dict(self.wiring.ports)
-        new = ports.assign([port for port in port_names if port not in known], {}, avoid=known.values())
+        new = ports.assign(
+            [port for port in port_names if port not in known], {}, avoid=known.values(), reserved=self._reserved
+        )
         known.update(new)
         self._wiring = specs.Wiring(
             self.home, self.wiring.secrets, known, self.wiring.http_port, self._environ, self._settings
@@ -163,7 +167,7 @@ class Stack:
         names = [port for kind in specs.EVERYTHING for port in specs.PORTS[kind]]
         if self._http_port is None:
             names.append("http")
-        assigned = ports.assign(names, self.home.known_ports(), pairs=specs.PAIRED_PORTS)
+        assigned = ports.assign(names, self.home.known_ports(), pairs=specs.PAIRED_PORTS, reserved=self._reserved)
         write_json(self.home.ports_file, assigned)
         http_port = self._http_port or assigned["http"]
         if "ingest" in self._services:

@@ -63,6 +63,18 @@ def test_a_paired_port_needs_its_second_port_too() -> None:
         assert ports.assign(["a"], {"a": port}, pairs=["a"])["a"] != port
 
 
+def test_two_launchers_never_take_the_same_port() -> None:
+    """A port that one launcher has reserved is free for nobody else until it is given back, listening or not."""
+    ours, theirs = ports.Reservations(), ports.Reservations()
+    port = ports.assign(["a"], {}, pairs=["a"], reserved=ours)["a"]
+    assert ports.assign(["b"], {"b": port}, reserved=theirs)["b"] != port
+    assert ports.assign(["b"], {"b": port + ports.GRPC_OFFSET}, reserved=theirs)["b"] != port + ports.GRPC_OFFSET
+    assert ports.assign(["b"], {"b": port})["b"] != port
+    ours.release()
+    assert ports.assign(["b"], {"b": port}, reserved=theirs)["b"] == port
+    theirs.release()
+
+
 def test_the_lock_of_a_home_names_its_holder(tmp_path: Path) -> None:
     """A second launcher on the same home is refused, and told who runs there; the lock goes with its holder."""
     home = Home(tmp_path)

@@ -164,6 +164,7 @@ async def test_nothing_is_missed_or_repeated_when_ingests_are_killed(own: Front)
 
 async def test_the_bus_away_and_back(own: Front) -> None:
     """While the bus is killed and started again a socket stays open, and nothing is missed or repeated."""
+    await own.stack.wait_all_ready()  # the test before killed ingests
     me = await own.nobody.sign_up()
     tenant, job = await waiting_job(own, me)
     async with socket(me) as it:

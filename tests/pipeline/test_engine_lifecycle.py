@@ -1,5 +1,6 @@
 """No engine before the first part, none after the last: its memory is the machine's again."""
 
+import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -32,7 +33,11 @@ def memory(service: Service) -> int:
     pid = service.stack.process("transcriber").pid
     assert pid is not None
     me = psutil.Process(pid)
-    return sum(int(process.memory_full_info().pss) for process in (me, *me.children(recursive=True)))
+    total = 0
+    for process in (me, *me.children(recursive=True)):
+        with contextlib.suppress(psutil.Error):  # one that ends meanwhile weighs nothing
+            total += int(process.memory_full_info().pss)
+    return total
 
 
 async def none_left(service: Service) -> bool:

@@ -4,7 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import SecretStr
+
 from infra.stack import Stack
+from services.runtime.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,3 +36,16 @@ class StoreServer:
     def keys_of(self, identity: str) -> tuple[str, str]:
         """Access key and secret key of `ingest`, `transcriber` or `admin`."""
         return self.stack.store_keys(identity)
+
+
+def operator_of(stack: Stack) -> Settings:
+    """Settings by which the operator reaches the bus and the store of a stack."""
+    access, secret = stack.store_keys()
+    return Settings(
+        nats_url=stack.nats_url,
+        nats_user="admin",
+        nats_password=SecretStr(stack.nats_password()),
+        store_endpoint=stack.store_endpoint,
+        store_access_key=access,
+        store_secret_key=SecretStr(secret),
+    )

@@ -31,18 +31,6 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
         yield stack
 
 
-@pytest.fixture(scope="module")
-async def ingest(stack: Stack) -> AsyncIterator[Ingest]:
-    async with open_ingest(settings_of(stack)) as ingest:
-        yield ingest
-
-
-@pytest.fixture
-async def who(ingest: Ingest) -> Who:
-    """A new tenant."""
-    return await ingest.sign_up()
-
-
 async def nothing_is_left(ingest: Ingest, who: Who) -> None:
     """No object, no message, no record, no place in the quota."""
     assert await ingest.stored(who.tenant) == []

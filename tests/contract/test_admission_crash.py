@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -11,23 +10,10 @@ from infra.stack import Stack
 from services.contracts import objects
 from services.contracts.auth import Claims as Who
 from services.contracts.jobs import State
-from tests.contract.ingest_support import AT_ONCE, Ingest, admit_and_die, open_ingest, settings_of
+from tests.contract.ingest_support import AT_ONCE, Ingest, admit_and_die
 
 BEFORE_JOB = ["put:source:before", "put:source:after", "cas:claims:before", "cas:claims:after", "put:job:before"]
 AFTER_JOB = ["put:job:after", "cas:records:before", "cas:records:after", "offer:jobs:before", "offer:jobs:after"]
-
-
-@pytest.fixture(scope="module")
-async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
-    """Bus, store and keys, without any engine."""
-    async with Stack(tmp_path_factory.mktemp("stack"), services=["nats", "s3", "keys"]) as stack:
-        yield stack
-
-
-@pytest.fixture(scope="module")
-async def ingest(stack: Stack) -> AsyncIterator[Ingest]:
-    async with open_ingest(settings_of(stack)) as ingest:
-        yield ingest
 
 
 async def one_job_is_there(ingest: Ingest, who: Who, job: str, data: bytes) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterator
 
 import pytest
 from nats.aio.msg import Msg
@@ -19,28 +18,9 @@ from services.contracts.jobs import Failure, State
 from services.ingest import history
 from services.runtime.bus import connect_bus
 from services.runtime.records import RETENTION, fresh
-from tests.contract.ingest_support import Ingest, ended, open_ingest, settings_of, transcript
+from tests.contract.ingest_support import Ingest, ended, settings_of, transcript
 
 DAY_MS = 86_400_000
-
-
-@pytest.fixture(scope="module")
-async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
-    """Bus, store and keys, without any engine."""
-    async with Stack(tmp_path_factory.mktemp("stack"), services=["nats", "s3", "keys"]) as stack:
-        yield stack
-
-
-@pytest.fixture(scope="module")
-async def ingest(stack: Stack) -> AsyncIterator[Ingest]:
-    async with open_ingest(settings_of(stack)) as ingest:
-        yield ingest
-
-
-@pytest.fixture
-async def who(ingest: Ingest) -> Who:
-    """A new tenant."""
-    return await ingest.sign_up()
 
 
 async def refusal(ingest: Ingest, record: Record) -> Problem:

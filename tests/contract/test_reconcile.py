@@ -29,13 +29,6 @@ from tests.contract.ingest_support import (
 
 
 @pytest.fixture(scope="module")
-async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
-    """A bus whose streams may be deleted, a store and keys, without any engine."""
-    async with Stack(tmp_path_factory.mktemp("stack"), services=["nats", "s3", "keys"]) as stack:
-        yield stack
-
-
-@pytest.fixture(scope="module")
 async def admin(stack: Stack) -> AsyncIterator[Bus]:
     """The operator on the bus, who may delete things."""
     login = {"nats_user": "admin", "nats_password": SecretStr(stack.nats_password())}

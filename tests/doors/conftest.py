@@ -4,14 +4,13 @@ from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
-from pydantic import SecretStr
 
 from infra.stack import Stack
 from services.runtime.blobs import open_blobs
 from services.runtime.bus import connect_bus
 from services.runtime.records import Records
-from services.runtime.settings import Settings
 from tests.doors.caller import LIMIT, Caller, Front
+from tests.support import operator_of
 
 NARROW = {
     "DESIFRE_MAX_UPLOAD": str(LIMIT),
@@ -29,16 +28,8 @@ async def front(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Front
         Stack(home, services=["nats", "s3", "keys", "ingest"], settings={"ingest": NARROW}) as stack,
         aiohttp.ClientSession() as session,
     ):
-        access, secret = stack.store_keys()
-        settings = Settings(
-            nats_url=stack.nats_url,
-            nats_user="admin",
-            nats_password=SecretStr(stack.nats_password()),
-            store_endpoint=stack.store_endpoint,
-            store_access_key=access,
-            store_secret_key=SecretStr(secret),
-        )
-        async with connect_bus(settings) as bus, open_blobs(settings) as blobs:
+        operator = operator_of(stack)
+        async with connect_bus(operator) as bus, open_blobs(operator) as blobs:
             yield Front(stack, Caller(session, stack.http_url), bus, blobs, Records(bus, blobs))
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import aiohttp
 import pytest
-from pydantic import SecretStr
 
 from infra.stack import Stack
 from services.contracts import subjects
@@ -15,11 +14,11 @@ from services.contracts.stream import Cursor
 from services.runtime.blobs import open_blobs
 from services.runtime.bus import connect_bus
 from services.runtime.records import Records
-from services.runtime.settings import Settings
 from tests import media
 from tests.doors.caller import Caller, Front
 from tests.doors.test_streams import ticket
 from tests.doors.watcher import PATIENCE, heard, parts, refused, socket
+from tests.support import operator_of
 
 GONE = (aiohttp.ClientError, ConnectionError, AssertionError)
 """What a client meets when the service is killed under it."""
@@ -38,16 +37,8 @@ async def own(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Front]:
         aiohttp.ClientSession() as session,
     ):
         await stack.add("ingest")
-        access, secret = stack.store_keys()
-        login = Settings(
-            nats_url=stack.nats_url,
-            nats_user="admin",
-            nats_password=SecretStr(stack.nats_password()),
-            store_endpoint=stack.store_endpoint,
-            store_access_key=access,
-            store_secret_key=SecretStr(secret),
-        )
-        async with connect_bus(login) as bus, open_blobs(login) as blobs:
+        operator = operator_of(stack)
+        async with connect_bus(operator) as bus, open_blobs(operator) as blobs:
             yield Front(stack, Caller(session, stack.http_url), bus, blobs, Records(bus, blobs))
 
 

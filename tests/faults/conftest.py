@@ -1,10 +1,13 @@
 """Recordings to be lost, and a service to lose them."""
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import pytest
 
 from tests import media
+from tests.faults.checker import check_completed
+from tests.faults.support import Service, running
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,3 +32,22 @@ def record(seconds: float) -> Recording:
 def recording() -> Recording:
     """One minute: three parts with the settings of these tests."""
     return record(60)
+
+
+@pytest.fixture(scope="module")
+async def service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Service]:
+    """A service of the module's own, as fast as it can be; who wants another has a fixture of the same name."""
+    async with running(tmp_path_factory.mktemp("service")) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+async def like(service: Service, recording: Recording) -> bytes:
+    """The transcript of an unfaulted run."""
+    me = await service.sign_up()
+    job = await me.submit(recording.data)
+    await me.ended(job)
+    evidence = await service.evidence(me.tenant, job)
+    check_completed(evidence, recording.samples)
+    assert evidence.transcript is not None
+    return evidence.transcript

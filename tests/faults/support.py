@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 
 import aiohttp
 import psutil
-from pydantic import SecretStr
 
 from infra.stack import Stack
 from services.contracts import objects, subjects
@@ -24,8 +23,8 @@ from services.runtime.blobs import Blobs, open_blobs
 from services.runtime.bus import Bus, connect_bus
 from services.runtime.jsapi import Unavailable
 from services.runtime.records import Records
-from services.runtime.settings import Settings
 from tests.faults.checker import Event, Evidence, event_of
+from tests.support import operator_of
 
 T = TypeVar("T")
 
@@ -217,8 +216,8 @@ async def running(home: Path, settings: Mapping[str, Mapping[str, str]] | None =
         Stack(home, settings=merged, longest_restart_delay=0.05) as stack,
         aiohttp.ClientSession() as session,
     ):
-        hand = hand_of(stack)
-        async with connect_bus(hand) as bus, open_blobs(hand) as blobs:
+        operator = operator_of(stack)
+        async with connect_bus(operator) as bus, open_blobs(operator) as blobs:
             yield Service(stack, session, bus, blobs, Records(bus, blobs))
 
 
@@ -241,19 +240,6 @@ async def engine_of(service: Service, but: int | None = None) -> psutil.Process:
 
     await until(there, "no engine was started")
     return next(engine for engine in engines(service) if engine.pid != but)
-
-
-def hand_of(stack: Stack) -> Settings:
-    """Settings by which the operator reaches the bus and the store."""
-    access, secret = stack.store_keys()
-    return Settings(
-        nats_url=stack.nats_url,
-        nats_user="admin",
-        nats_password=SecretStr(stack.nats_password()),
-        store_endpoint=stack.store_endpoint,
-        store_access_key=access,
-        store_secret_key=SecretStr(secret),
-    )
 
 
 async def until(condition: Callable[[], Awaitable[bool]], otherwise: str, patience: float = PATIENCE) -> None:

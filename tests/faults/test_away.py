@@ -28,18 +28,6 @@ async def service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ser
         yield service
 
 
-@pytest.fixture(scope="module")
-async def like(service: Service, recording: Recording) -> bytes:
-    """The transcript of an unfaulted run."""
-    me = await service.sign_up()
-    job = await me.submit(recording.data)
-    await me.ended(job)
-    evidence = await service.evidence(me.tenant, job)
-    check_completed(evidence, recording.samples)
-    assert evidence.transcript is not None
-    return evidence.transcript
-
-
 async def half_done(service: Service, me: Tenant, job: str) -> bool:
     """Whether some part of the job is done, and not all."""
     record = await service.records.get(me.tenant, job)

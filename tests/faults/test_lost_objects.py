@@ -39,18 +39,6 @@ async def service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ser
         yield service
 
 
-@pytest.fixture(scope="module")
-async def like(service: Service, recording: Recording) -> bytes:
-    """The transcript of an unfaulted run."""
-    me = await service.sign_up()
-    job = await me.submit(recording.data)
-    await me.ended(job)
-    evidence = await service.evidence(me.tenant, job)
-    check_completed(evidence, recording.samples)
-    assert evidence.transcript is not None
-    return evidence.transcript
-
-
 async def sealed_and_half_done(service: Service, me: Tenant, job: str) -> bool:
     """Whether the job is sealed, its first part done, and its last one not."""
     record: Record | None = await service.records.get(me.tenant, job)

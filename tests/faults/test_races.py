@@ -29,29 +29,11 @@ from services.transcriber.slots import Slots
 from services.transcriber.worker import PartWorker
 from tests.faults.checker import check_completed, check_ended
 from tests.faults.conftest import Recording
-from tests.faults.support import Service, Tenant, hand_of, running, until
+from tests.faults.support import Service, Tenant, until
+from tests.support import operator_of
 
 ROUNDS = 25
 SECOND = 16_000
-
-
-@pytest.fixture(scope="module")
-async def service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Service]:
-    """A service of this module's own."""
-    async with running(tmp_path_factory.mktemp("service")) as service:
-        yield service
-
-
-@pytest.fixture(scope="module")
-async def like(service: Service, recording: Recording) -> bytes:
-    """The transcript of an unfaulted run."""
-    me = await service.sign_up()
-    job = await me.submit(recording.data)
-    await me.ended(job)
-    evidence = await service.evidence(me.tenant, job)
-    check_completed(evidence, recording.samples)
-    assert evidence.transcript is not None
-    return evidence.transcript
 
 
 async def almost_done(service: Service, parts: int = 2) -> Record:
@@ -97,7 +79,7 @@ async def part_worker(settings: TranscriberSettings, service: Service) -> AsyncI
 
 async def test_two_transcribers_finish_the_last_parts_together(service: Service) -> None:
     """However closely two set the last two bits, the job is assembled, and has one outcome that all agree on."""
-    settings = TranscriberSettings(engine="digest", **hand_of(service.stack).model_dump(exclude={"log_level"}))
+    settings = TranscriberSettings(engine="digest", **operator_of(service.stack).model_dump(exclude={"log_level"}))
     async with AsyncExitStack() as stack:
         workers = [await stack.enter_async_context(part_worker(settings, service)) for _ in range(2)]
         for _ in range(ROUNDS):

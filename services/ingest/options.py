@@ -1,6 +1,7 @@
 """A caller's options, from form fields, query or JSON, to `contracts.jobs.Options`: pure, with every error named."""
 
 from collections.abc import Collection, Mapping
+from difflib import get_close_matches
 
 from pydantic import ValidationError
 
@@ -49,7 +50,24 @@ REFUSED = {
 }
 """Options of other Whisper services that this engine cannot honour, with the reason."""
 
+ELSEWHERE = {
+    "format": "belongs to the reading: GET /jobs/{id}/result?format=srt",
+    "response_format": "belongs to /v1/audio/transcriptions; here it is GET /jobs/{id}/result?format=srt",
+    "wait": "belongs to the job: GET /jobs/{id}?wait=30",
+    "async": "stands in the query of POST /transcribe: ?async=true",
+    "name": "stands in the query, where the body is the recording itself",
+    "url": "is not fetched: send the recording itself",
+    "stream": "belongs to /v1/audio/transcriptions; here it is GET /jobs/{id}/events",
+}
+"""What is asked for in the wrong place, and where it is."""
+
 _KNOWN = frozenset(Options.model_fields)
+_NAMES = sorted(_KNOWN | ALIASES.keys())
+
+
+def is_option(name: str) -> bool:
+    """Whether a field of this name is an option."""
+    return name in _KNOWN or name in ALIASES
 
 
 def check(fields: Mapping[str, str], models: Mapping[str, ModelCard]) -> dict[str, object]:
@@ -118,10 +136,15 @@ def _refuse(names: Collection[str]) -> None:
         raise Problem(Code.OPTION_REFUSED, detail + ".", options=refused, reasons=reasons)
     unknown = sorted(_shown(name) for name in names if name not in _KNOWN)
     if unknown:
-        listed = ", ".join(f"`{name}`" for name in unknown)
-        raise Problem(
-            Code.OPTION_UNKNOWN, f"Unknown: {listed}.", options=unknown, known=sorted(_KNOWN | ALIASES.keys())
-        )
+        listed = ", ".join(f"`{name}`{_hint(name)}" for name in unknown)
+        raise Problem(Code.OPTION_UNKNOWN, f"Unknown: {listed}.", options=unknown, known=_NAMES)
+
+
+def _hint(unknown: str) -> str:
+    if unknown in ELSEWHERE:
+        return f", which {ELSEWHERE[unknown]}"
+    near = get_close_matches(unknown.lower(), _NAMES, n=1, cutoff=0.75)
+    return f" (meant: `{near[0]}`?)" if near else ""
 
 
 def _value(name: str, text: str) -> object:

@@ -89,6 +89,28 @@ async def test_a_form_without_a_file(me: Caller, path: str) -> None:
     assert (reply.status, reply.code) == (400, "no_file")
 
 
+async def test_what_is_no_recording_is_told_by_what_it_is(front: Front, me: Caller) -> None:
+    """A file in another field, an address in place of a file, a form for texts: no job, and a sentence that helps."""
+    elsewhere = aiohttp.FormData({"model": "base"})
+    elsewhere.add_field("audio", b"RIFF" * 50_000, filename="talk.wav")
+    address = aiohttp.FormData({"file": "file:///etc/passwd"}, default_to_multipart=True)
+    replies = [
+        await me("POST", "/jobs", data=elsewhere),
+        await me("POST", "/jobs", data=address),
+        await me("POST", "/jobs", data={"file": "talk.wav", "model": "base"}),
+        await me("POST", "/jobs", json={"source": "https://a.example/talk.wav"}),
+        await me("POST", "/jobs", json={"file": "file:///etc/passwd"}),
+    ]
+    codes = ["no_file", "no_file", "malformed_request", "malformed_request", "malformed_request"]
+    assert [(reply.status, reply.code) for reply in replies] == [(400, code) for code in codes]
+    details = [reply.json()["detail"] for reply in replies]
+    for detail, says in zip(
+        details, ("`audio`", "Nothing is fetched", "multipart/form-data", "nothing is fetched", "`file`"), strict=True
+    ):
+        assert says in detail
+    assert (await me("GET", "/jobs")).json()["jobs"] == []
+
+
 async def test_an_empty_file(front: Front, me: Caller) -> None:
     """A file without a byte is refused, in a form and as a body."""
     assert (await me("POST", "/jobs", data=form(b""))).code == "empty_file"

@@ -111,6 +111,14 @@ def test_refused_options_say_why(name: str) -> None:
     assert REFUSED[name] in (found.detail or "")
 
 
+@pytest.mark.parametrize(
+    ("name", "says"), [("modle", "meant: `model`"), ("format", "/result?format=srt"), ("zzz", "Unknown: `zzz`.")]
+)
+def test_unknown_options_come_with_a_hint(name: str, says: str) -> None:
+    """What was mistyped or belongs elsewhere is told so; what is like nothing is only named."""
+    assert says in str(problem(**{name: "x"}).detail)
+
+
 def test_unknown_model_names_those_that_are_available() -> None:
     """A model that nobody knows is refused with the available ones."""
     found = problem(model="huge")

@@ -9,17 +9,19 @@ from typing import Any
 from aiohttp import web
 
 from services.contracts.errors import Code, Problem
+from services.contracts.ids import is_job_id
 from services.contracts.jobs import Door, Lane
 from services.contracts.submit import TRACEPARENT
 from services.ingest.admission import Admission, Admitted
 from services.ingest.asked import Ask, Asked, Origin, trace_of
 from services.ingest.callbacks.policy import Policy
 from services.ingest.engines import Engines
+from services.ingest.http.mistakes import FILE, named_wrongly, no_address, no_fields
 from services.ingest.http.multipart import Multipart, Part
 from services.ingest.http.names import clean_name
 from services.ingest.http.route import claims
 from services.ingest.limits import Bodies
-from services.ingest.options import check, field_of, options_of
+from services.ingest.options import check, field_of, is_option, options_of
 from services.ingest.presigned import Presigned
 from services.ingest.settings import Settings
 from services.ingest.uploads import too_large
@@ -34,7 +36,6 @@ FORM_OVERHEAD = 1 << 20
 """Bytes that a form may have beside its file."""
 CONTROLS = frozenset(("async", "name"))
 """Query parameters of a submission that are no options."""
-FILE = "file"
 SHA256 = "x-content-sha256"
 """Header with the SHA-256 of the recording, hexadecimal, if the client wants it checked."""
 
@@ -92,7 +93,7 @@ class Submissions:
 
     async def _recording(self, request: web.Request, query: Mapping[str, str]) -> Admitted:
         options = await self._options(query)
-        body = self._bodies.body(request, self._bodies.largest)
+        body = no_fields(self._bodies.body(request, self._bodies.largest), request.content_type)
         return await self._receive(request, body, request.content_length, options, request.query.get("name"))
 
     async def _form(self, request: web.Request, fields: Fields, read: Read) -> Admitted:
@@ -113,15 +114,20 @@ class Submissions:
                 raise Problem(Code.MALFORMED, "There is more than one file.")
             return await self._options(read(fields))
 
-        return await self._receive(request, file.chunks(), None, options, file.filename)
+        recording = no_address(file.chunks(), file.filename)
+        return await self._receive(request, recording, None, options, file.filename)
 
     async def _again(self, request: web.Request, query: Fields) -> Admitted:
         document = await json_body(request, self._bodies)
         source, upload = document.pop("source", None), document.pop("upload", None)
         if not isinstance(source or upload, str) or (source and upload):
             raise Problem(
-                Code.MALFORMED, "Either `source`, the id of a job to be done again, or `upload`, of an upload."
+                Code.MALFORMED,
+                "JSON holds either `source`, the id of a job to be done again, or `upload`, of an upload. "
+                f"A recording itself comes in a form, as the field `{FILE}`, or is the body; nothing is fetched.",
             )
+        if source and not is_job_id(source):
+            raise Problem(Code.MALFORMED, "`source` is the id of a job (`job_…`); nothing is fetched from elsewhere.")
         options = await self._options(once([*query, *((name, field_of(value)) for name, value in document.items())]))
         if upload:
             return await self._presigned.use(claims(request), upload, options)
@@ -180,6 +186,8 @@ async def _fields_until_file(form: Multipart, fields: list[tuple[str, str]]) -> 
     while (part := await form.next()) is not None:
         if part.name == FILE:
             return part
+        if part.filename and not is_option(part.name):
+            raise named_wrongly(part.name)
         fields.append((part.name, await part.text()))
     return None
 

@@ -17,7 +17,7 @@ from services.contracts.auth import (
 )
 from services.contracts.errors import Code, Problem
 from services.ingest.auth import Authenticator
-from services.ingest.http.answers import answer, number
+from services.ingest.http.answers import answer, invalid, number
 from services.ingest.http.body import json_body
 from services.ingest.http.route import Answer, Body, Param, Route, claims
 from services.ingest.limits import Bodies, address_of
@@ -153,7 +153,7 @@ class KeyRoutes:
             given = (await json_body(request, self._bodies)).get("username")
             username = given if isinstance(given, str) else None
         if username is None:
-            raise Problem(Code.USERNAME)
+            raise Problem(Code.USERNAME, "There is none: say ?username=NAME, or send JSON with `username`.")
         ask = CreateKey(
             username=username,
             address=address_of(request, self._proxies),
@@ -171,8 +171,8 @@ class KeyRoutes:
         who = claims(request)
         try:
             wish = AnotherKey.model_validate(await json_body(request, self._bodies))
-        except ValidationError:
-            raise Problem(Code.MALFORMED, f"The body takes {', '.join(AnotherKey.model_fields)}.") from None
+        except ValidationError as error:
+            raise invalid(error, Code.MALFORMED) from None
         ask = CreateKey(
             tenant=who.tenant, by=who.key_id, label=wish.label, scopes=wish.scopes, expires_in=wish.expires_in
         )

@@ -161,6 +161,7 @@ _KEYS_REQUESTS = (
     subjects.KEYS_CALLBACK,
     subjects.KEYS_SIGN_ANEW,
     subjects.KEYS_SIGNING,
+    subjects.KEYS_PAYER,
 )
 
 

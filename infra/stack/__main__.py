@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from infra.stack import commands
+from infra.stack import bucket, commands
 from infra.stack.errors import StackError
 from infra.stack.home import Home
 
@@ -30,11 +30,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             case "nats-grant":
                 return commands.nats_grant(home, os.environ, options.tenant)
             case "drop-bind":
-                return commands.drop_bind(home, os.environ, options.tenant)
+                return bucket.bind(home, os.environ, options.tenant, options.key)
+            case "drop-key":
+                return bucket.name_key(home, os.environ, options.tenant, options.key)
             case "drop-unbind":
-                return commands.drop_unbind(home, os.environ, options.tenant)
+                return bucket.unbind(home, os.environ, options.tenant)
             case "drop-list":
-                return commands.drop_list(home, os.environ)
+                return bucket.show(home, os.environ)
             case _:
                 command, environment = commands.inside(home, os.environ, options.service, options.arguments)
                 return subprocess.call(command, env=environment)
@@ -60,9 +62,14 @@ def _parser() -> argparse.ArgumentParser:
     logs.add_argument("-f", "--follow", action="store_true")
     grant = actions.add_parser("nats-grant", help="let the services of a tenant submit jobs over the bus")
     grant.add_argument("tenant")
-    for name, text in (("drop-bind", "let a tenant's own S3 clients in"), ("drop-unbind", "let them in no more")):
-        actions.add_parser(name, help=text).add_argument("tenant")
-    actions.add_parser("drop-list", help="show whose own S3 clients are let in")
+    bind = actions.add_parser("drop-bind", help="let a tenant's own S3 clients in")
+    bind.add_argument("tenant")
+    bind.add_argument("--key", help="id of the key that pays")
+    pays = actions.add_parser("drop-key", help="have another key pay, and leave the clients as they are")
+    pays.add_argument("tenant")
+    pays.add_argument("key")
+    actions.add_parser("drop-unbind", help="let them in no more").add_argument("tenant")
+    actions.add_parser("drop-list", help="show whose own S3 clients are let in, and who pays")
     inside = actions.add_parser("exec", help="run services.SERVICE.MODULE with that service's environment")
     inside.add_argument("service", help="for example keys-admin: services.keys.admin as keys")
     inside.add_argument("arguments", nargs=argparse.REMAINDER)

@@ -12,19 +12,15 @@ from typing import Any
 
 from infra.nats import permissions
 from infra.nats.reload import reload
-from infra.s3 import drop
-from infra.s3.signing import REGION
-from infra.stack import clients, probes, secrets, specs
 from infra.stack import logs as log_files
+from infra.stack import probes, secrets, specs
+from infra.stack.bucket import check_tenant
 from infra.stack.errors import StackError
 from infra.stack.home import DEFAULT_MIN_FREE_BYTES, Home, HomeLock, read_json
 from infra.stack.process import State
 from infra.stack.stack import Stack
-from services.contracts.ids import is_tenant
-from services.contracts.objects import DROP_BUCKET
 from services.contracts.subjects import DOMAIN
 
-DEFAULT_HTTP_PORT = 3333
 DETACHED_START_TIMEOUT = 90.0
 DOWN_TIMEOUT = 15.0
 POLL = 0.05
@@ -40,7 +36,7 @@ async def up(home: Home, environ: Mapping[str, str], *, show_logs: bool) -> int:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     stack = Stack(
         home.root,
-        http_port=_number(environ, "DESIFRE_HTTP_PORT", DEFAULT_HTTP_PORT),
+        http_port=_number(environ, "DESIFRE_HTTP_PORT", specs.DEFAULT_HTTP_PORT),
         min_free_bytes=_number(environ, "DESIFRE_MIN_FREE_BYTES", DEFAULT_MIN_FREE_BYTES),
         environ=environ,
         on_event=lambda event: print(f"  {event}", flush=True),
@@ -194,7 +190,7 @@ def inside(
         home,
         known,
         home.known_ports(),
-        http_port=_number(environ, "DESIFRE_HTTP_PORT", DEFAULT_HTTP_PORT),
+        http_port=_number(environ, "DESIFRE_HTTP_PORT", specs.DEFAULT_HTTP_PORT),
         environ=environ,
     )
     name = f"services.{kind}.{module}" if module else f"services.{kind}"
@@ -207,10 +203,10 @@ def nats_grant(home: Home, environ: Mapping[str, str], tenant: str) -> int:
 
     A tenant that was let on before gets a new password; the old one is worth nothing then. Raises StackError.
     """
-    _check_tenant(tenant)
+    check_tenant(tenant)
     user = permissions.guest(tenant).user
     known = secrets.make_anew(home.secrets_file, f"nats.{user}")
-    wiring = specs.Wiring(home, known, home.known_ports(), DEFAULT_HTTP_PORT, environ)
+    wiring = specs.Wiring(home, known, home.known_ports(), specs.DEFAULT_HTTP_PORT, environ)
     wiring.write_bus_configuration()
     state = read_json(home.state_file) if HomeLock(home).holder() is not None else {}
     for process in state.get("processes", []):
@@ -220,64 +216,6 @@ def nats_grant(home: Home, environ: Mapping[str, str], tenant: str) -> int:
     login = {"url": wiring.nats_url, "user": user, "password": known[f"nats.{user}"], "domain": DOMAIN}
     print(json.dumps(login, indent=1))
     return 0
-
-
-def drop_bind(home: Home, environ: Mapping[str, str], tenant: str) -> int:
-    """Let a tenant's own S3 clients into its part of the bucket `drop`, and print their secret this one time.
-
-    At once where the store runs; otherwise from its next start. A tenant that was bound before gets a new secret, and
-    the old one is worth nothing then. Raises StackError.
-    """
-    _check_tenant(tenant)
-    known = secrets.make_anew(home.secrets_file, f"{specs.BOUND}{tenant}")
-    wiring = specs.Wiring(home, known, home.known_ports(), DEFAULT_HTTP_PORT, environ)
-    clients.apply(wiring, _pid_of(home, specs.STORE), tenant)
-    print(
-        json.dumps(
-            {
-                "endpoint": f"http://{wiring.store_endpoint}",
-                "region": REGION,
-                "bucket": DROP_BUCKET,
-                "prefix": f"{tenant}/",
-                "access_key": drop.access_key(tenant),
-                "secret_key": wiring.bound[tenant],
-            },
-            indent=1,
-        )
-    )
-    return 0
-
-
-def drop_unbind(home: Home, environ: Mapping[str, str], tenant: str) -> int:
-    """Let a tenant's own S3 clients in no more. Raises StackError."""
-    _check_tenant(tenant)
-    name = f"{specs.BOUND}{tenant}"
-    if (old := secrets.load(home.secrets_file).get(name)) is None:
-        raise StackError(f"{tenant} is not bound; `desifre drop list` shows who is.")
-    known = secrets.forget(home.secrets_file, name)
-    wiring = specs.Wiring(home, known, home.known_ports(), DEFAULT_HTTP_PORT, environ)
-    clients.apply(wiring, _pid_of(home, specs.STORE), tenant, old)
-    print(f"{tenant} unbound")
-    return 0
-
-
-def drop_list(home: Home, environ: Mapping[str, str]) -> int:
-    """Print the tenants whose own S3 clients may use the bucket `drop`, one a line, with their access key."""
-    wiring = specs.Wiring(home, secrets.load(home.secrets_file), {}, DEFAULT_HTTP_PORT, environ)
-    for tenant in sorted(wiring.bound):
-        print(f"{tenant}\t{drop.access_key(tenant)}")
-    return 0
-
-
-def _check_tenant(tenant: str) -> None:
-    if not is_tenant(tenant):
-        raise StackError("A tenant is 16 small letters and digits; `desifre keys list` shows them.")
-
-
-def _pid_of(home: Home, name: str) -> int | None:
-    """The process of this name, where the stack runs."""
-    state = read_json(home.state_file) if HomeLock(home).holder() is not None else {}
-    return next((process["pid"] for process in state.get("processes", []) if process["name"] == name), None)
 
 
 def _table(report: Mapping[str, Any]) -> str:

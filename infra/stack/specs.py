@@ -23,6 +23,7 @@ SERVICES = ("keys", "ingest", "transcriber")
 EVERYTHING = (NATS, STORE, *SERVICES)
 """In the order of their start."""
 
+DEFAULT_HTTP_PORT = 3333
 PYTHON = (sys.executable, "-P")
 """Without the working directory on the path: a folder `services` of somebody else's must not be ours."""
 LONGEST_SOCKET_PATH = 100

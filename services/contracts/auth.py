@@ -92,6 +92,20 @@ class Verify(Frozen):
     fingerprint: str
 
 
+NO_KEY_PAYS = "drop"
+"""Stands for the key's id in jobs from the bucket whose tenant was bound before a key was named: the tenant pays."""
+
+
+class Payer(Frozen):
+    """Request on `keys.v1.payer`: which key pays for what lies in a tenant's part of the bucket `drop`.
+
+    The answer is its `Claims`, with the key id NO_KEY_PAYS where none was named; or an error, `drop_key` when the key
+    that was named is good for nothing any more, `wrong_key` when there is no such tenant.
+    """
+
+    tenant: str
+
+
 class CreateKey(Frozen):
     """Request on `keys.v1.create`: a sign-up (no tenant: a new one is made) or another key of a tenant.
 

@@ -64,6 +64,7 @@ class Code(StrEnum):
     IDEMPOTENCY = "idempotency_mismatch"
     JOB_NOT_FOUND = "job_not_found"
     KEY_NOT_FOUND = "key_not_found"
+    DROP_KEY = "drop_key"
     NOT_FINISHED = "job_not_finished"
     CANCELLED = "job_cancelled"
     FAILED = "job_failed"
@@ -144,6 +145,12 @@ ERRORS: dict[Code, Kind] = {
     Code.IDEMPOTENCY: Kind(422, "The Idempotency-Key was used for another request", "Use a new Idempotency-Key."),
     Code.JOB_NOT_FOUND: Kind(404, "There is no such job", "Check the id; it belongs to the key that made it."),
     Code.KEY_NOT_FOUND: Kind(404, "There is no such key", "List your keys to see their ids."),
+    Code.DROP_KEY: Kind(
+        403,
+        "The key that pays for the bucket is no longer good",
+        "Have the operator name another one (`desifre drop key`); the recording is then taken by itself.",
+        True,
+    ),
     Code.NOT_FINISHED: Kind(409, "The job has not finished", "Wait for it: GET /jobs/{id}?wait=30.", True),
     Code.CANCELLED: Kind(409, "The job was cancelled", "Submit it again if you want its transcript."),
     Code.FAILED: Kind(409, "The job failed", "See `failure` in GET /jobs/{id}."),

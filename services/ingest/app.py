@@ -46,6 +46,7 @@ from services.ingest.jobs import Jobs
 from services.ingest.limits import Bodies, RateLimits
 from services.ingest.live import LiveDoor
 from services.ingest.page import FOLDER, Assets
+from services.ingest.payers import Payers
 from services.ingest.presigned import Presigned
 from services.ingest.queue import Queue
 from services.ingest.reconcile import Pace, Reconciler
@@ -115,7 +116,7 @@ async def app(settings: Settings, life: Life) -> AsyncIterator[None]:
             )
             drop = blobs.bucket(objects.DROP_BUCKET)
             sidecars = Sidecars(blobs, drop, records, originals=settings.drop_originals)
-            bucket = BucketDoor(blobs, drop, records, admission, engines, policy, sidecars, settings)
+            bucket = BucketDoor(blobs, drop, records, admission, engines, policy, Payers(bus, auth), sidecars, settings)
             live = LiveDoor(bus, blobs, records, engines, settings)
             assets = await asyncio.to_thread(Assets, settings.page_dir or FOLDER, fresh=settings.page_dir is not None)
             docs = Docs(

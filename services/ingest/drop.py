@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Collection, Mapping
 from time import monotonic
 
 from services.contracts import objects
-from services.contracts.auth import Claims, Scope
 from services.contracts.errors import Code, Problem
 from services.contracts.ids import is_tenant, job_id_from
 from services.contracts.jobs import Door, Lane, Options
@@ -23,6 +22,7 @@ from services.ingest.crowd import Crowd
 from services.ingest.engines import Engines
 from services.ingest.http.names import clean_name
 from services.ingest.options import ALIASES, field_of, options_of
+from services.ingest.payers import Payers
 from services.ingest.settings import Settings
 from services.ingest.sidecars import Sidecars
 from services.runtime.blobs import Blobs, Stat
@@ -63,6 +63,7 @@ class BucketDoor:
         admission: Admission,
         engines: Engines,
         callbacks: Policy,
+        payers: Payers,
         sidecars: Sidecars,
         settings: Settings,
     ) -> None:
@@ -72,10 +73,12 @@ class BucketDoor:
         self._admission = admission
         self._engines = engines
         self._callbacks = callbacks
+        self._payers = payers
         self._sidecars = sidecars
         self._settings = settings
         self._secret = settings.drop_secret.get_secret_value().encode()
         self._seen: dict[str, set[str]] = {}
+        self._unpaid: dict[str, set[str]] = {}
         self._told: set[str] = set()
         self._rests: dict[str, float] = {}
         self._due = 0.0
@@ -99,7 +102,9 @@ class BucketDoor:
         found = [stat.key.removesuffix("/") async for stat in self._drop.list("", recursive=False)]
         tenants = [name for name in found if is_tenant(name)]
         self._due = now + self._settings.drop_every
-        self._seen = {tenant: seen for tenant, seen in self._seen.items() if tenant in tenants}
+        for known in (self._seen, self._unpaid):
+            for gone in known.keys() - set(tenants):
+                del known[gone]
         self._rests = {tenant: until for tenant, until in self._rests.items() if until > now}
         return tenants
 
@@ -108,6 +113,8 @@ class BucketDoor:
         self._told.discard(tenant)
         listed = 0
         before, seen = self._seen.get(tenant, set()), set[str]()
+        # What nobody pays for was told so, and waits for a key that works: it is not asked about again before.
+        unpaid, self._unpaid[tenant] = self._unpaid.get(tenant, set()), set()
         new: list[tuple[str, Stat]] = []
         orders: dict[str, Mapping[str, str] | None] = {}
 
@@ -131,6 +138,9 @@ class BucketDoor:
                 if job in before:
                     seen.add(job)
                     continue
+                if job in unpaid and not await self._is_paid_for(tenant):
+                    self._unpaid[tenant].add(job)
+                    continue
                 new.append((job, stat))
                 if len(new) == AT_ONCE:
                     await admit()
@@ -141,6 +151,13 @@ class BucketDoor:
         else:
             self._seen[tenant] = seen
         self._rests[tenant] = monotonic() + REST * listed
+
+    async def _is_paid_for(self, tenant: str) -> bool:
+        try:
+            await self._payers.of(tenant)
+        except Problem as problem:
+            return problem.code != Code.DROP_KEY
+        return True
 
     async def _take(
         self,
@@ -165,6 +182,9 @@ class BucketDoor:
                 if problem.code in (Code.QUOTA, Code.WRONG_KEY):
                     raise NotNow(problem.code) from None
                 await self._sidecars.refuse(tenant, stat.key, problem)
+                if problem.code == Code.DROP_KEY:
+                    self._unpaid[tenant].add(job)
+                    return False
             except Unavailable:
                 raise
             except Exception as error:  # noqa: BLE001 - one object must not end the door for all
@@ -180,6 +200,7 @@ class BucketDoor:
         return any([await self._blobs.stat(key) is not None for key in keys])
 
     async def _admit(self, tenant: str, job: str, stat: Stat, orders: dict[str, Mapping[str, str] | None]) -> None:
+        who = await self._payers.of(tenant)
         metadata = await self._drop.metadata(stat.key)
         if metadata is None:
             return  # gone again
@@ -194,7 +215,7 @@ class BucketDoor:
             others, await self._engines.models(), self._settings.default_model, self._settings.default_language
         )
         await self._admission.receive(
-            Claims(tenant=tenant, key_id="drop", username="drop", scopes=(Scope.SUBMIT,)),
+            who,
             self._read(stat),
             options=Asked(options, callback),
             door=Door.DROP,

@@ -17,6 +17,7 @@ from services.contracts import subjects
 from services.contracts.auth import DEFAULT_SCOPES, KeyRef, Revoked, Scope
 from services.contracts.errors import Problem
 from services.keys.operator import OldUser, Operator
+from services.keys.payers import Payers
 from services.keys.service import KeyService
 from services.keys.settings import DAY, HOUR, KeysSettings
 from services.keys.store import Store, open_store
@@ -37,6 +38,7 @@ class Desk:
         self.peppers = settings.peppers
         self.operator = Operator(store, self.peppers, settings)
         self.keys = KeyService(store, self.peppers, settings, self._announce, issued)
+        self.payers = Payers(store, self.peppers, settings)
 
     async def _announce(self, key_id: str) -> None:
         """Tell the service if it runs; whoever is not told remembers a key for a minute at most."""
@@ -166,6 +168,26 @@ def quota(
     seconds = None if hours is None else hours * HOUR
     _do(lambda desk: desk.operator.set_quota(tenant, seconds, jobs, stored, streams))
     typer.echo(f"{tenant} granted")
+
+
+@commands.command("drop-key")
+def drop_key(
+    tenant: Annotated[str | None, typer.Argument(help="all of them are shown if not given")] = None,
+    key: Annotated[str | None, typer.Option(help="id of the key; the tenant's only one by default")] = None,
+    none: Annotated[bool, typer.Option("--none", help="no key pays any more")] = False,
+) -> None:
+    """Name the key that pays for what lies in a tenant's part of the bucket `drop`."""
+
+    async def work(desk: Desk) -> None:
+        if tenant is None:
+            for owner, named, works in await desk.payers.every():
+                typer.echo(f"{owner}\t{named}\t{'works' if works else 'ended'}")
+        elif none:
+            await desk.payers.forget(tenant)
+        else:
+            typer.echo(f"{tenant}\t{await desk.payers.name(tenant, key)}\tworks")
+
+    _do(work)
 
 
 @commands.command()

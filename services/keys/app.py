@@ -5,10 +5,21 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from services.contracts import subjects
-from services.contracts.auth import Admit, CreateKey, KeyRef, Reserve, Revoked, SetCallback, UsageRequest, Verify
+from services.contracts.auth import (
+    Admit,
+    CreateKey,
+    KeyRef,
+    Payer,
+    Reserve,
+    Revoked,
+    SetCallback,
+    UsageRequest,
+    Verify,
+)
 from services.contracts.jobs import Frozen
 from services.keys.ledger import Ledger
 from services.keys.operator import Operator
+from services.keys.payers import Payers
 from services.keys.service import KeyService
 from services.keys.settings import KeysSettings
 from services.keys.settle import settler
@@ -49,6 +60,7 @@ async def app(settings: KeysSettings, life: Life) -> AsyncIterator[None]:
         verifier = Verifier(store, peppers, settings.starter_quota, verdicts)
         ledger = Ledger(store, settings.starter_quota)
         webhooks = Webhooks(store, peppers, settings)
+        payers = Payers(store, peppers, settings, verifier.used)
 
         def timed(operation: str, handler: Handler) -> Handler:
             clock = latency.labels(operation)
@@ -71,6 +83,7 @@ async def app(settings: KeysSettings, life: Life) -> AsyncIterator[None]:
             subjects.KEYS_CALLBACK: (SetCallback, timed("callback", webhooks.set_callback)),
             subjects.KEYS_SIGN_ANEW: (KeyRef, timed("sign-anew", webhooks.rotate)),
             subjects.KEYS_SIGNING: (KeyRef, timed("signing", webhooks.secrets)),
+            subjects.KEYS_PAYER: (Payer, timed("payer", payers.claims)),
             subjects.KEYS_USAGE: (UsageRequest, timed("usage", ledger.usage)),
             subjects.KEYS_ADMIT: (Admit, timed("admit", ledger.admit)),
             subjects.KEYS_RESERVE: (Reserve, timed("reserve", ledger.reserve)),

@@ -85,6 +85,8 @@ class KeyService:
                 session, tenant, scopes, lifetime, "rotate", label=old.label, detail=f"follows {old.id}"
             )
             await follow(session, old, made.key_id)
+            if tenant.drop_key == old.id:
+                tenant.drop_key = made.key_id
             old.deprecated = old.deprecated or now
             old.expires = min(old.expires or now + overlap, now + overlap)
         self._issued.labels("rotate").inc()

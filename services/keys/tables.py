@@ -33,6 +33,9 @@ class Tenant(Base):
     """Sums over the tenant's ledger rows, kept in the transaction that changes the row."""
     bytes: Mapped[int] = mapped_column(BigInteger, default=0)
 
+    drop_key: Mapped[str | None] = mapped_column(String(8))
+    """Id of the key that pays for its part of the bucket `drop`; None: no key was named, the tenant alone pays."""
+
     def quota(self, starter: Quota) -> Quota:
         """What this tenant may use."""
         return Quota(

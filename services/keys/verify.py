@@ -59,7 +59,7 @@ class Verifier:
         if row.expires is not None and row.expires <= now:
             raise self._refusal("expired", "The key has expired.")
         self._verdicts.labels("valid").inc()
-        self._used[row.id] = now // 60 * 60
+        self.used(row.id)
         if row.pepper != self._peppers.current.version:
             self._moved[row.id] = digests[0]
         return Claims(
@@ -72,6 +72,10 @@ class Verifier:
             deprecated=row.deprecated is not None,
             callback_url=row.callback_url,
         )
+
+    def used(self, key_id: str) -> None:
+        """Note that a key was of use just now."""
+        self._used[key_id] = self._clock() // 60 * 60
 
     def _refusal(self, verdict: str, detail: str | None = None) -> Problem:
         self._verdicts.labels(verdict).inc()

@@ -51,9 +51,9 @@ def test_parameters_in_paths_are_described(route: Route) -> None:
 
 
 def test_every_error_is_some_routes() -> None:
-    """Every code can be met at some route, by an unknown address or method, or over the bus."""
+    """Every code can be met at some route, by an unknown address or method, over the bus, or in the bucket."""
     met = {code for route in ROUTES for code in errors_of(route)} | {Code.NOT_FOUND, Code.METHOD}
-    met |= {Code.SUBMISSION, Code.NO_OBJECT}
+    met |= {Code.SUBMISSION, Code.NO_OBJECT, Code.DROP_KEY}
     assert set(Code) - met == set()
 
 

@@ -1,99 +1,19 @@
 """The bucket door: real S3 puts, the whole service with the digest engine, and what lies in the bucket afterwards."""
 
 import asyncio
-import io
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
-from minio import Minio
 
 from infra.stack import Stack
 from services.contracts import objects, subjects
-from services.contracts.auth import CreateKey, NewKey
-from services.contracts.events import Record
-from services.contracts.jobs import Door, Lane, Manifest
-from services.runtime.blobs import Blobs
-from services.runtime.bus import Bus
-from services.runtime.records import Records
-from tests import media
-from tests.contract.ingest_support import open_ingest, settings_of
-
-TALK = media.encode(media.talk(1.5, seed=2), "wav")
-PATIENCE = 120.0
-ENDINGS = (".json", ".srt", ".vtt", ".txt")
-
-
-@dataclass(frozen=True)
-class Bucket:
-    """A tenant's part of the bucket `drop`, and its jobs."""
-
-    tenant: str
-    client: Minio
-    bus: Bus
-    blobs: Blobs
-    records: Records
-
-    async def put(self, name: str, data: bytes, metadata: dict[str, Any] | None = None) -> None:
-        await asyncio.to_thread(
-            self.client.put_object, *("drop", f"{self.tenant}/{name}", io.BytesIO(data), len(data)), metadata=metadata
-        )
-
-    async def get(self, name: str) -> bytes:
-        def work() -> bytes:
-            with self.client.get_object("drop", f"{self.tenant}/{name}") as response:
-                data: bytes = response.read()
-                return data
-
-        return await asyncio.to_thread(work)
-
-    async def names(self, folder: str = "out/") -> list[str]:
-        def work() -> list[str]:
-            found = self.client.list_objects("drop", f"{self.tenant}/{folder}", recursive=True)
-            return sorted((one.object_name or "").removeprefix(f"{self.tenant}/{folder}") for one in found)
-
-        return await asyncio.to_thread(work)
-
-    async def until(self, enough: Callable[[set[str]], bool], folder: str = "out/") -> list[str]:
-        """The names in a folder, as soon as they are enough."""
-        async with asyncio.timeout(PATIENCE):
-            while not enough(set(names := await self.names(folder))):
-                await asyncio.sleep(0.1)
-        return names
-
-    async def has(self, *names: str) -> list[str]:
-        return await self.until(lambda found: found.issuperset(names))
-
-    async def jobs(self) -> list[Record]:
-        return [
-            record
-            for tenant, job in await self.records.every()
-            if tenant == self.tenant and (record := await self.records.get(tenant, job))
-        ]
-
-    async def manifests(self) -> list[Manifest]:
-        found = [await self.records.manifest(record.tenant, record.job) for record in await self.jobs()]
-        return [manifest for manifest in found if manifest is not None]
-
-    async def another(self) -> "Bucket":
-        new = await self.bus.request(subjects.KEYS_CREATE, CreateKey(username="u", address="127.0.0.1"), NewKey)
-        return Bucket(new.tenant, self.client, self.bus, self.blobs, self.records)
-
-
-async def bucket_of(stack: Stack) -> AsyncIterator[Bucket]:
-    access, secret = stack.store_keys()
-    client = Minio(stack.store_endpoint, access, secret, secure=False, region="us-east-1")
-    async with open_ingest(settings_of(stack)) as ingest:
-        yield await Bucket("", client, ingest.bus, ingest.blobs, ingest.records).another()
-
-
-def settings(**more: str) -> dict[str, dict[str, str]]:
-    return {"transcriber": {"DESIFRE_ENGINE": "digest"}, "ingest": {"DESIFRE_DROP_EVERY": "1", **more}}
+from services.contracts.auth import NO_KEY_PAYS, CreateKey, KeyInfo, KeyRef, NewKey
+from services.contracts.jobs import Door, Lane
+from tests.doors.bucket import PATIENCE, TALK, Bucket, bucket_of, operator, settings, sidecars
 
 
 @pytest.fixture(scope="module")
@@ -110,16 +30,13 @@ async def bucket(service: Stack) -> AsyncIterator[Bucket]:
         yield found
 
 
-def sidecars(*names: str) -> list[str]:
-    return sorted(name + ending for name in names for ending in ENDINGS)
-
-
 async def test_a_dropped_recording_has_its_transcript_beside_it(bucket: Bucket) -> None:
     """One object becomes one batch job by the bucket's door, and four files under the same path in `out/`."""
     await bucket.put("in/calls/monday.wav", TALK)
     assert await bucket.has(*sidecars("calls/monday.wav")) == sidecars("calls/monday.wav")
     [record] = await bucket.jobs()
     assert (record.door, record.lane, record.state) == (Door.DROP, Lane.BATCH, "completed")
+    assert record.key_id == NO_KEY_PAYS  # none was named for this tenant
     document = json.loads(await bucket.get("out/calls/monday.wav.json"))
     assert document["job_id"] == record.job
     assert (await bucket.get("out/calls/monday.wav.txt")).decode().strip() == document["text"]
@@ -203,6 +120,30 @@ async def test_odd_names_folders_and_hidden_files(bucket: Bucket) -> None:
         await bucket.put(name, b"" if name.endswith("/") else TALK)
     assert await bucket.has(*sidecars(*names)) == sidecars(*names)
     assert len(await bucket.jobs()) == len(names)
+
+
+async def test_the_key_that_was_named_pays(service: Stack, bucket: Bucket) -> None:
+    """Jobs are that key's. When it has ended, what is dropped is refused and stays; the next key that is named pays."""
+    paid = await bucket.bus.request(subjects.KEYS_CREATE, CreateKey(tenant=bucket.tenant), NewKey)
+    await asyncio.to_thread(operator, service, "drop-key", bucket.tenant, paid.key_id)
+    await bucket.put("in/paid.wav", TALK)
+    await bucket.has(*sidecars("paid.wav"))
+
+    await bucket.bus.request(subjects.KEYS_REVOKE, KeyRef(tenant=bucket.tenant, key_id=paid.key_id), KeyInfo)
+    await bucket.put("in/unpaid.wav", TALK)
+    await bucket.has("unpaid.wav.error.json")
+    error = json.loads(await bucket.get("out/unpaid.wav.error.json"))
+    assert (error["code"], paid.key_id in error["sentence"]) == ("drop_key", True)
+    assert "desifre drop key" in error["remedy"]
+    assert "unpaid.wav" in await bucket.names("in/")
+    assert f"{bucket.tenant}\t-\t{paid.key_id}\tended" in await asyncio.to_thread(operator, service, "drop-list")
+
+    await asyncio.to_thread(operator, service, "drop-key", bucket.tenant, bucket.key_id)
+    await bucket.until(lambda found: found == set(sidecars("paid.wav", "unpaid.wav")))
+    assert {manifest.name: manifest.key_id for manifest in await bucket.manifests()} == {
+        "paid.wav": paid.key_id,
+        "unpaid.wav": bucket.key_id,
+    }
 
 
 async def test_a_prefix_that_is_no_tenant_is_left_alone(bucket: Bucket) -> None:

@@ -89,6 +89,7 @@ FORBIDDEN: dict[str, list[str]] = {
         subjects.kv(subjects.DELIVERIES, "t.j"),
         subjects.KEYS_SIGNING,
         subjects.KEYS_SIGN_ANEW,
+        subjects.KEYS_PAYER,
         subjects.live_open("s"),
         f"$JS.API.CONSUMER.CREATE.{subjects.RESULTS}.spy.results.>",
     ],

@@ -25,8 +25,9 @@ def register(root: typer.Typer) -> None:
     root.add_typer(bus, name="nats")
     bucket = typer.Typer(help="The bucket `drop`, and who may put recordings into it.", no_args_is_help=True)
     bucket.command(help="Make S3 credentials of a tenant's own, or new ones, and print them.")(bind)
-    bucket.command(help="Take them away.")(unbind)
-    bucket.command("list", help="Show the tenants that have some.")(bound)
+    bucket.command("key", help="Have another key of a tenant pay, and leave its credentials as they are.")(pays)
+    bucket.command(help="Take the credentials away, and have no key pay.")(unbind)
+    bucket.command("list", help="Show the tenants that have some, and the keys that pay.")(bound)
     root.add_typer(bucket, name="drop")
     root.command(help="Make, list, rotate, revoke and import keys.", context_settings=PASSED_THROUGH)(keys)
 
@@ -60,8 +61,20 @@ def grant(tenant: Annotated[str, typer.Argument(help="As `desifre keys list` sho
     _stack("nats-grant", tenant)
 
 
-def bind(tenant: Annotated[str, typer.Argument(help="As `desifre keys list` shows it.")]) -> None:
-    _stack("drop-bind", tenant)
+def bind(
+    tenant: Annotated[str, typer.Argument(help="As `desifre keys list` shows it.")],
+    key: Annotated[
+        str | None, typer.Option(help="Id of the key that pays; the one that does already, or the tenant's only one.")
+    ] = None,
+) -> None:
+    _stack("drop-bind", tenant, *(["--key", key] if key else []))
+
+
+def pays(
+    tenant: Annotated[str, typer.Argument(help="As `desifre drop list` shows it.")],
+    key: Annotated[str, typer.Argument(help="Id of one of its keys.")],
+) -> None:
+    _stack("drop-key", tenant, key)
 
 
 def unbind(tenant: Annotated[str, typer.Argument(help="As `desifre drop list` shows it.")]) -> None:

@@ -1,11 +1,16 @@
 """The page in a real browser: one service with the digest engine and one Chromium for all tests of it."""
 
+import asyncio
+import io
 import os
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import pytest
+from axe_playwright_python import __file__ as axe_package
 from playwright.async_api import Browser, BrowserContext, Dialog, Page, async_playwright
 
 from infra.stack import Stack
@@ -18,6 +23,9 @@ ARGUMENTS = (
 )
 WAIT = 20_000
 """Milliseconds after which a condition on the page has failed."""
+
+
+AXE = (Path(axe_package).parent / "axe.min.js").read_text()
 
 
 def chromium() -> str | None:
@@ -71,6 +79,31 @@ class Visitor:
         await self.page.set_input_files("#choose", path)
         await self.page.click("[data-state=completed] .button")
         await self.page.wait_for_selector(".segment .w")
+
+    async def submit(self, key: str, data: bytes, **options: str) -> str:
+        """Send a recording as a program would, look on until it is heard, and see its transcript; the job."""
+        async with (
+            aiohttp.ClientSession(self.home, headers={"x-api-key": key}) as session,
+            session.post("/jobs", params=options, data=io.BytesIO(data)) as answer,
+        ):
+            assert answer.status == 202, await answer.text()
+            job: str = (await answer.json())["job_id"]
+        await self.page.goto(f"{self.home}/#/job/{job}")
+        await self.page.wait_for_selector(".segment .w")
+        return job
+
+    async def until(self, expression: str) -> None:
+        """Wait for a condition of the page. Playwright's own way evaluates in the page, which its policy forbids."""
+        async with asyncio.timeout(WAIT / 1000):
+            while not await self.page.evaluate(expression):
+                await asyncio.sleep(0.05)
+
+    async def accessible(self) -> list[tuple[str, str]]:
+        """What axe finds that is serious, over the debugger: the page's own policy would not let it in."""
+        session = await self.context.new_cdp_session(self.page)
+        await session.send("Runtime.evaluate", {"expression": AXE})
+        found: list[dict[str, Any]] = await self.page.evaluate("async () => (await axe.run()).violations")
+        return [(one["id"], str(one["nodes"])) for one in found if one["impact"] in ("serious", "critical")]
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from axe_playwright_python import __file__ as axe_package
 from playwright.async_api import Browser
 from typer.testing import CliRunner
 
@@ -17,7 +16,6 @@ from tests.page.conftest import Visitor
 from tests.speech import sample_path
 
 SPEECH = sample_path("en", "counting")
-AXE = (Path(axe_package).parent / "axe.min.js").read_text()
 HOSTILE = [
     payload.format(n=n)
     for n, payload in enumerate(
@@ -46,35 +44,20 @@ def admin_key(stack: Stack) -> str:
     return made.stdout.splitlines()[0].split("\t")[1]
 
 
-async def until(visitor: Visitor, expression: str) -> None:
-    """Wait for a condition of the page. Playwright's own way evaluates in the page, which its policy forbids."""
-    async with asyncio.timeout(20):
-        while not await visitor.page.evaluate(expression):
-            await asyncio.sleep(0.05)
-
-
-async def accessible(visitor: Visitor) -> list[tuple[str, str]]:
-    """What axe finds that is serious, over the debugger: the page's own policy would not let it in."""
-    session = await visitor.context.new_cdp_session(visitor.page)
-    await session.send("Runtime.evaluate", {"expression": AXE})
-    found: list[dict[str, str]] = await visitor.page.evaluate("async () => (await axe.run()).violations")
-    return [(one["id"], one["help"]) for one in found if one["impact"] in ("serious", "critical")]
-
-
 async def test_from_a_key_to_a_corrected_transcript(visitor: Visitor) -> None:
     """Key, upload, words, click, play, correct, download, and share: an editor's way, and axe finds nothing serious."""
     page = visitor.page
     await page.goto(visitor.home)
     await page.wait_for_selector("#name")
-    assert await accessible(visitor) == []
+    assert await visitor.accessible() == []
     await visitor.sign_up()
     await visitor.send(SPEECH)
-    assert await accessible(visitor) == []
+    assert await visitor.accessible() == []
 
     last = page.locator(".w").last
-    await until(visitor, "document.querySelector('video').readyState > 1")
+    await visitor.until("document.querySelector('video').readyState > 1")
     await last.click()
-    await until(visitor, "document.querySelector('video').currentTime > 0.5")
+    await visitor.until("document.querySelector('video').currentTime > 0.5")
     await page.wait_for_selector(".w.now")
 
     await page.locator(".segment").first.hover()
@@ -95,11 +78,11 @@ async def test_from_a_key_to_a_corrected_transcript(visitor: Visitor) -> None:
     await page.click("dialog form .main")
     link = await page.text_content("dialog .copy code")
     assert link is not None
-    assert await accessible(visitor) == []
+    assert await visitor.accessible() == []
     await page.goto(link)
     await page.wait_for_selector(".w.corrected")
     assert await page.locator(".edit").count() == 0
-    assert await accessible(visitor) == []
+    assert await visitor.accessible() == []
 
 
 async def test_fifty_hostile_names_and_texts_run_nothing(visitor: Visitor, stack: Stack) -> None:
@@ -174,7 +157,7 @@ async def test_the_operator_sees_the_machine(visitor: Visitor, stack: Stack) -> 
     await page.click("nav a:text-is('Status')")
     await page.wait_for_selector(".grid svg.plot")
     assert await page.locator(".grid .card").count() == 6
-    assert await accessible(visitor) == []
+    assert await visitor.accessible() == []
 
 
 async def test_speech_becomes_a_job_with_its_recording(visitor: Visitor) -> None:
@@ -182,13 +165,13 @@ async def test_speech_becomes_a_job_with_its_recording(visitor: Visitor) -> None
     page = visitor.page
     await visitor.sign_up()
     await page.click("nav a:text-is('Live')")
-    assert await accessible(visitor) == []
+    assert await visitor.accessible() == []
     await page.click(".live .main")
     await page.locator(".interim:not(:empty), .finals p").first.wait_for()
     await page.click(".stop")
     await page.click(".notice.good .button")
     await page.wait_for_selector(".segment .w")
-    await until(visitor, "document.querySelector('video').readyState > 1")
+    await visitor.until("document.querySelector('video').readyState > 1")
 
 
 async def test_live_speech_survives_a_server_that_dies(visitor: Visitor, stack: Stack) -> None:
@@ -203,7 +186,7 @@ async def test_live_speech_survives_a_server_that_dies(visitor: Visitor, stack: 
     process.kill()
     await process.wait_run(run + 1)
     said = await page.locator(".spoken").text_content()
-    await until(visitor, f"document.querySelector('.spoken').textContent !== {json.dumps(said)}")
+    await visitor.until(f"document.querySelector('.spoken').textContent !== {json.dumps(said)}")
     await page.click(".stop")
     await page.click(".notice.good .button")
     await page.wait_for_selector(".segment .w")

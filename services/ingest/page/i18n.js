@@ -16,6 +16,9 @@ function pick() {
 
 export const lang = () => language;
 
+/** The reader's own form of the language, as en-GB: it decides how dates and numbers are written. */
+const locale = () => (navigator.languages ?? []).find((tag) => tag.slice(0, 2) === language) ?? language;
+
 export function setLang(next) {
   language = next;
   try { localStorage.setItem(KEPT, next); } catch { /* for this page alone, then */ }
@@ -40,20 +43,20 @@ export function clock(seconds) {
 }
 
 export const number = (value, digits = 0) =>
-  new Intl.NumberFormat(language, { maximumFractionDigits: digits }).format(value);
+  new Intl.NumberFormat(locale(), { maximumFractionDigits: digits }).format(value);
 
 /** A point in time, short: the hour today, the date before. */
 export function moment(unix) {
   const then = new Date(unix * 1000);
   const today = then.toDateString() === new Date().toDateString();
   const style = today ? { timeStyle: "short" } : { dateStyle: "medium", timeStyle: "short" };
-  return new Intl.DateTimeFormat(language, style).format(then);
+  return new Intl.DateTimeFormat(locale(), style).format(then);
 }
 
 export function bytes(count) {
   const unit = count < 1e6 ? "kilobyte" : count < 1e9 ? "megabyte" : "gigabyte";
   const by = { kilobyte: 1e3, megabyte: 1e6, gigabyte: 1e9 }[unit];
-  return new Intl.NumberFormat(language, { style: "unit", unit, maximumFractionDigits: 1 }).format(count / by);
+  return new Intl.NumberFormat(locale(), { style: "unit", unit, maximumFractionDigits: 1 }).format(count / by);
 }
 
 export function languageName(code) {

@@ -26,7 +26,7 @@ export async function job(root, context) {
 function head(told, ...tools) {
   return h("div", { class: "head" },
     h("a", { class: "back small", href: "#/files" }, `← ${t("job.back")}`),
-    h("h1", { dir: "auto" }, titleOf(told)), h("div", { class: "row" }, tools));
+    h("h1", { dir: "auto", class: titleOf(told).length > 48 ? "long" : null }, titleOf(told)), h("div", { class: "row" }, tools));
 }
 
 async function finished(root, told, path, signal) {
@@ -76,8 +76,9 @@ function running(root, told, context) {
     event({ kind, data }) {
       if (kind === "state") { change(data); return; }
       row.words(data);
-      parts.set(data.start, data.segments);
-      put(text, [...parts].sort(([one], [other]) => one - other).flatMap(([, segments]) => segments.map((segment) => h("p", { dir: "auto" }, segment.text.trim()))));
+      parts.set(data.part, data);
+      const said = [...parts.values()].flatMap((part) => part.segments).sort((one, other) => one.start - other.start);
+      put(text, said.map((segment) => h("p", { dir: "auto" }, segment.text.trim())));
     },
   }, stop.signal);
 

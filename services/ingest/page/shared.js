@@ -11,7 +11,7 @@ export async function shared(root, { parameter: token, signal }) {
     const told = await get(path, { signal });
     const title = told.title || t("title.shared");
     const body = h("div");
-    put(root, h("div", { class: "head" }, h("h1", { dir: "auto" }, title), h("p", { class: "small faint" }, t("shared.until", { when: moment(told.expires) }))), body);
+    put(root, h("div", { class: "head" }, h("h1", { dir: "auto", class: title.length > 48 ? "long" : null }, title), h("p", { class: "small faint" }, t("shared.until", { when: moment(told.expires) }))), body);
     await transcriptView(body, {
       name: title,
       result: (format) => call(`${path}/result?format=${format}`, { signal }),

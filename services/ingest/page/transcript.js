@@ -20,15 +20,7 @@ export async function transcriptView(root, source, signal, editing) {
   player = new Player(source, told, (at, playing) => words.at(at, playing), signal);
   const facts = h("p", { class: "facts faint" });
   const drafts = editing?.(words, reload);
-  const unsure = h("button", { type: "button", class: "quiet small" });
-  let at = -1;
-  unsure.addEventListener("click", () => {
-    if (!words.unsure.length) return;
-    at = (at + 1) % words.unsure.length;
-    const word = words.reveal(words.unsure[at]);
-    player.seek(Math.max(0, word.start - 1));
-    say(t("transcript.unsure.at", { n: at + 1, all: words.unsure.length, word: word.word.trim() }));
-  });
+  const steps = Object.fromEntries(["failed", "suspect", "unsure"].map((kind) => [kind, stepper(kind, words, player)]));
 
   function show(transcript) {
     words.show(transcript, Boolean(drafts));
@@ -39,13 +31,12 @@ export async function transcriptView(root, source, signal, editing) {
     facts.textContent = [
       clock(transcript.duration), transcript.language && languageName(transcript.language), transcript.model,
       t("transcript.words", { n: number(transcript.words?.length ?? 0) }),
-      coverage?.suspect?.seconds ? t("transcript.suspect.seconds", { n: number(coverage.suspect.seconds, 1) }) : null,
-      coverage?.failed?.seconds ? t("transcript.failed.seconds", { n: number(coverage.failed.seconds, 1) }) : null,
+      ...(transcript.channels ?? []).map((one) => (one.same_as == null ? one.label : t("transcript.same", { label: one.label, as: transcript.channels[one.same_as].label }))),
       coverage?.truncated ? t("transcript.truncated") : null,
       transcript.version ? t("transcript.version", { n: transcript.version }) : null].filter(Boolean).join(" · ");
-    unsure.textContent = t("transcript.unsure.next", { n: words.unsure.length });
-    unsure.hidden = !words.unsure.length;
-    at = -1;
+    steps.failed.count(coverage?.failed?.seconds);
+    steps.suspect.count(coverage?.suspect?.seconds);
+    steps.unsure.count(words.marks.unsure.length);
   }
 
   async function reload() {
@@ -58,7 +49,7 @@ export async function transcriptView(root, source, signal, editing) {
   }
 
   put(root, facts, player.element,
-    h("div", { class: "bar" }, search(words, signal), unsure, h("span", { class: "grow" }), downloads(source)),
+    h("div", { class: "bar" }, search(words, signal), Object.values(steps).map((step) => step.element), downloads(source)),
     words.element, drafts?.element ?? null);
   show(told);
   player.load();
@@ -68,10 +59,30 @@ export async function transcriptView(root, source, signal, editing) {
     if (event.key === " ") { event.preventDefault(); player.toggle(); }
     if (event.key === "ArrowLeft") player.seek(player.media.currentTime - 3);
     if (event.key === "ArrowRight") player.seek(player.media.currentTime + 3);
-    if (event.key === "n" && words.unsure.length) unsure.click();
+    if (event.key === "n") steps.unsure.next();
   }, { signal });
   addEventListener("beforeunload", (event) => { if (drafts?.pending) event.preventDefault(); }, { signal });
   return { reload };
+}
+
+/** A button that tells how much is to be looked at, and goes from one place to the next. */
+function stepper(kind, words, player) {
+  let at = -1;
+  const next = () => {
+    const marks = words.marks[kind];
+    if (!marks.length) return;
+    at = (at + 1) % marks.length;
+    words.point(marks[at].element);
+    player.seek(Math.max(0, marks[at].from - 1));
+    say(t("transcript.mark", { n: at + 1, all: marks.length, text: marks[at].text }));
+  };
+  const element = h("button", { type: "button", class: `quiet small step ${kind}`, title: t("transcript.next"), onclick: next });
+  function count(n) {
+    at = -1;
+    element.hidden = !words.marks[kind].length;
+    element.textContent = t(`transcript.${kind}.count`, { n: number(n ?? 0, 1) });
+  }
+  return { element, next, count };
 }
 
 function search(words) {

@@ -11,8 +11,9 @@ from typing import TypeVar
 
 import numpy as np
 
+from services.transcriber.engine.encoding import FULL_FRAMES, HOP, Encoded, samples_of
 from services.transcriber.engine.hearer import Step
-from services.transcriber.engine.hearing import FULL_FRAMES, HOP, Encoded, Hearing, samples_of
+from services.transcriber.engine.hearing import Hearing
 from services.transcriber.engine.protocol import EngineFailed, Task, Window, WindowResult
 from services.transcriber.engine.shelf import Model, Shelf
 

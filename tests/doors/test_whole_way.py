@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import io
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -102,7 +103,7 @@ async def test_each_channel_is_heard_once(me: Caller) -> None:
     """Of a call in stereo each channel's speech is heard as it was said, under its channel; a twin costs nothing."""
     left, right = media.talk(20.0, seed=3), media.talk(20.0, seed=5)
     asked = {"channels": "separate", "channel_labels": "agent,customer"}
-    answer = (await me("POST", "/transcribe", params=asked, data=media.stereo(left, right))).json()
+    answer = (await me("POST", "/transcribe", params=asked, data=io.BytesIO(media.stereo(left, right)))).json()
     assert [channel["label"] for channel in answer["channels"]] == ["agent", "customer"]
     for channel, samples in zip(answer["channels"], (left, right), strict=True):
         assert channel["words"]

@@ -218,8 +218,8 @@ async def test_a_header_of_four_gigabytes_gives_what_is_there(sandbox: Sandbox) 
 @pytest.mark.parametrize("name", ["flac", "ogg-opus"])
 async def test_a_bomb_is_stopped_while_it_bursts(name: str) -> None:
     """Kilobytes that hold more audio than is allowed are given up at the limit, in little memory."""
-    bomb = media.encode(media.silence(420), name)
-    async with started(Limits(max_seconds=300, memory_bytes=512 << 20)) as sandbox:
+    bomb = media.encode(media.silence(70), name)
+    async with started(Limits(max_seconds=50, memory_bytes=512 << 20)) as sandbox:
         assert await attempt(sandbox, bomb) == Code.TOO_LONG
 
 
@@ -241,13 +241,14 @@ async def test_a_packet_beyond_the_memory_harms_nobody(sandbox: Sandbox) -> None
     assert (await decode(sandbox, media.encode(media.tone(1), "wav"))).seconds == 1
 
 
-async def test_mutations_are_survived(sandbox: Sandbox, canary: Canary) -> None:
-    """Three hundred damaged files decode, are refused or kill their own decoder; then a good one decodes."""
+@pytest.mark.parametrize("files", [80, pytest.param(800, marks=pytest.mark.long)])
+async def test_mutations_are_survived(sandbox: Sandbox, canary: Canary, files: int) -> None:
+    """Damaged files decode, are refused or kill their own decoder; then a good one decodes."""
     random = np.random.default_rng(20_260)
     voice = media.speech(1.0)
     seeds = [media.encode(voice, name) for name in media.FORMATS]
     decoded = refused = deaths = 0
-    for n in range(300):
+    for n in range(files):
         data = bytearray(seeds[n % len(seeds)])
         for _ in range(int(random.integers(1, 30))):
             # The beginning, where headers are, is hit as often as all the rest.
@@ -265,8 +266,8 @@ async def test_mutations_are_survived(sandbox: Sandbox, canary: Canary) -> None:
             assert heard.seconds < 3600
         else:
             refused += 1
-    assert decoded > 30
-    assert refused > 30
-    assert deaths < 30  # none is known; each is one process, and the test goes on
+    assert decoded > files / 10
+    assert refused > files / 10
+    assert deaths <= files / 10  # none is known; each is one process, and the test goes on
     assert (await decode(sandbox, seeds[0])).seconds == 1
     assert canary.visits == 0

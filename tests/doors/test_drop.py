@@ -156,7 +156,9 @@ async def test_a_prefix_that_is_no_tenant_is_left_alone(bucket: Bucket) -> None:
     assert await nobody.jobs() == []
 
 
-@pytest.mark.parametrize(("originals", "stays"), [("delete", []), pytest.param("move", ["a/talk.wav"], marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    ("originals", "stays"), [("delete", []), pytest.param("move", ["a/talk.wav"], marks=pytest.mark.long)]
+)
 async def test_originals_may_go_when_their_transcript_is_there(
     tmp_path: Path, originals: str, stays: list[str]
 ) -> None:

@@ -118,6 +118,6 @@ async def test_each_channel_is_heard_once(me: Caller) -> None:
         total = heard["transcribed"] + heard["non_speech"]["seconds"] + heard["failed"]["seconds"]
         assert total == pytest.approx(20.0, abs=0.05)
         assert channel["seconds"] == 20.0
-    twins = (await me("POST", "/transcribe", params=asked, data=media.stereo(left, left))).json()
+    twins = (await me("POST", "/transcribe", params=asked, data=io.BytesIO(media.stereo(left, left)))).json()
     assert [channel["same_as"] for channel in twins["channels"]] == [None, 0]
     assert twins["channels"][0]["words"] == answer["channels"][0]["words"]

@@ -1,6 +1,5 @@
 """A transcript on the page: what is marked in it, who says what, and what becomes of it when others touch it, too."""
 
-
 from tests.media import RATE, encode, silence, stereo
 from tests.page.conftest import Visitor
 from tests.speech import sample, sample_path, talk

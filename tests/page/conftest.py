@@ -19,7 +19,7 @@ from tests.speech import sample_path
 ARGUMENTS = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync", "--autoplay-policy=no-user-gesture-required"),
-    *("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"),
+    *("--use-fake-device-for-media-stream", "--auto-select-tab-capture-source-by-title=Transcript"),
 )
 WAIT = 20_000
 """Milliseconds after which a condition on the page has failed."""
@@ -35,13 +35,15 @@ def chromium() -> str | None:
 
 @pytest.fixture(scope="session")
 async def browser(stack: Stack) -> AsyncIterator[Browser]:
-    """Chromium, with a microphone in which somebody speaks."""
+    """Chromium, with a microphone in which somebody speaks; asked what to share, it shares the tab of a transcript."""
     path = chromium()
     if path is None:
         pytest.skip("no Chromium on this machine: the page was NOT tested (apt-get install chromium)")
     speech = f"--use-file-for-fake-audio-capture={sample_path('en', 'counting')}"
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=path, args=[*ARGUMENTS, speech])
+        browser = await playwright.chromium.launch(
+            executable_path=path, args=[*ARGUMENTS, speech], ignore_default_args=["--mute-audio"]
+        )
         yield browser
         await browser.close()
 
@@ -51,13 +53,23 @@ class Visitor:
 
     def __init__(self, context: BrowserContext, page: Page, home: str) -> None:
         self.context = context
-        self.page = page
         self.home = home
         self.errors: list[str] = []
+        self.page = self._watched(page)
+
+    def _watched(self, page: Page) -> Page:
         page.set_default_timeout(WAIT)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("console", lambda said: self.errors.append(said.text) if "Content Security" in said.text else None)
         page.on("dialog", self._alarm)
+        return page
+
+    async def another(self) -> Page:
+        """Go on in another tab, with the same key, which begins where this one is; this one."""
+        async with self.context.expect_page() as opened:
+            await self.page.evaluate("() => void open(location.href)")
+        before, self.page = self.page, self._watched(await opened.value)
+        return before
 
     async def _alarm(self, dialog: Dialog) -> None:
         self.errors.append("a dialog was opened")
@@ -109,7 +121,9 @@ class Visitor:
 @pytest.fixture
 async def visitor(browser: Browser, stack: Stack) -> AsyncIterator[Visitor]:
     """A visitor who reads English."""
-    context = await browser.new_context(locale="en-GB", viewport={"width": 1200, "height": 850}, accept_downloads=True)
+    context = await browser.new_context(
+        locale="en-GB", viewport={"width": 1200, "height": 850}, accept_downloads=True, permissions=["microphone"]
+    )
     yield (visitor := Visitor(context, await context.new_page(), stack.http_url))
     await context.close()
     assert visitor.errors == []

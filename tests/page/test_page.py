@@ -1,7 +1,6 @@
 """What people do with the page, in a real browser against the whole service."""
 
 import asyncio
-import json
 import re
 from pathlib import Path
 
@@ -158,40 +157,3 @@ async def test_the_operator_sees_the_machine(visitor: Visitor, stack: Stack) -> 
     await page.wait_for_selector(".grid svg.plot")
     assert await page.locator(".grid .card").count() == 6
     assert await visitor.accessible() == []
-
-
-async def test_speech_becomes_a_job_with_its_recording(visitor: Visitor) -> None:
-    """The microphone is heard live, and when that is finished the session is a job that can be played."""
-    page = visitor.page
-    await visitor.sign_up()
-    await page.click("nav a:text-is('Live')")
-    assert await visitor.accessible() == []
-    await page.click(".live .main")
-    await page.locator(".interim:not(:empty), .finals p").first.wait_for()
-    await page.click(".stop")
-    await page.click(".notice.good .button")
-    await page.wait_for_selector(".segment .w")
-    await visitor.until("document.querySelector('video').readyState > 1")
-
-
-async def test_live_speech_survives_a_server_that_dies(visitor: Visitor, stack: Stack) -> None:
-    """Whoever speaks while the server is killed is heard on by the next one, in the same session and job."""
-    page = visitor.page
-    key = await visitor.sign_up()
-    await page.click("nav a:text-is('Live')")
-    await page.click(".live .main")
-    await page.locator(".interim:not(:empty), .finals p").first.wait_for()
-    process = stack.process("ingest")
-    run = process.runs
-    process.kill()
-    await process.wait_run(run + 1)
-    said = await page.locator(".spoken").text_content()
-    await visitor.until(f"document.querySelector('.spoken').textContent !== {json.dumps(said)}")
-    await page.click(".stop")
-    await page.click(".notice.good .button")
-    await page.wait_for_selector(".segment .w")
-    async with (
-        aiohttp.ClientSession() as session,
-        session.get(f"{stack.http_url}/jobs", headers={"x-api-key": key}) as answer,
-    ):
-        assert [job["state"] for job in (await answer.json())["jobs"]] == ["completed"]

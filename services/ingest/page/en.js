@@ -232,6 +232,7 @@ export default {
   "error.live_ended": "The session has ended. What was said is among your files.",
   "error.insecure": "A browser gives the microphone only to https or localhost. Open the page there.",
   "error.no_sound_shared": "No sound was shared. Choose a tab and tick its sound.",
+  "error.not_shared": "Nothing was shared. Start again and choose a tab.",
   "error.NotAllowedError": "The microphone was refused. Allow it in the browser's address bar, then start again.",
   "error.NotFoundError": "There is no microphone. Connect one, then start again."
 };

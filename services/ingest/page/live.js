@@ -65,7 +65,9 @@ export function live(root, { signal }) {
         if (session) session.audio(pcm); else early.push(pcm);
       }, finish);
     } catch (error) {
-      put(after, notice(error.name === "NotAllowedError" || error.name === "NotFoundError" ? { code: error.name } : error));
+      const refused = error.name === "NotAllowedError" && fromTab ? "not_shared" : error.name;
+      put(after, notice(error.code ? error : { code: refused }));
+      hint.hidden = false;
       return;
     }
     shown(true);

@@ -1,9 +1,11 @@
 // Sound from the microphone or from a shared tab, as 16 kHz mono chunks.
 
+const AS_IT_IS = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
+
 /** `onchunk(ArrayBuffer, level)`, `onend()` when the sound stops by itself. Resolves with what stops it. */
 export async function listen(tab, onchunk, onend) {
   const stream = tab
-    ? await navigator.mediaDevices.getDisplayMedia({ audio: true, video: true })
+    ? await navigator.mediaDevices.getDisplayMedia({ audio: AS_IT_IS, video: { frameRate: 1 }, selfBrowserSurface: "exclude", systemAudio: "include" })
     : await navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1, echoCancellation: true, noiseSuppression: true, autoGainControl: true } });
   const end = () => stream.getTracks().forEach((track) => track.stop());
   const [track] = stream.getAudioTracks();

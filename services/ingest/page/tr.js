@@ -232,6 +232,7 @@ export default {
   "error.live_ended": "Oturum sona erdi. Söylenenler dosyalarınız arasında.",
   "error.insecure": "Tarayıcı mikrofonu yalnız https ya da localhost'a verir. Sayfayı orada açın.",
   "error.no_sound_shared": "Ses paylaşılmadı. Bir sekme seçip sesini de işaretleyin.",
+  "error.not_shared": "Hiçbir şey paylaşılmadı. Yeniden başlatıp bir sekme seçin.",
   "error.NotAllowedError": "Mikrofona izin verilmedi. Adres çubuğundan izin verip yeniden başlatın.",
   "error.NotFoundError": "Mikrofon bulunamadı. Bağlayıp yeniden başlatın."
 };

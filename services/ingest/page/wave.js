@@ -31,9 +31,10 @@ export class Wave {
     signal.addEventListener("abort", () => size.disconnect());
   }
 
-  /** Loudest samples, 0 to 255, or null where there are none. */
+  /** Loudest samples, 0 to 255, or null where there are none: then a plain line to go about on. */
   peaks(told) {
-    this._peaks = told?.peaks ?? null;
+    this._peaks = told?.peaks?.length ? told.peaks : null;
+    this.element.classList.toggle("flat", !this._peaks);
     this._draw();
   }
 
@@ -49,7 +50,7 @@ export class Wave {
     const { clientWidth: width, clientHeight: height } = this.element;
     if (!width) return;
     const scale = devicePixelRatio || 1;
-    if (this.canvas.width !== Math.round(width * scale)) {
+    if (this.canvas.width !== Math.round(width * scale) || this.canvas.height !== Math.round(height * scale)) {
       this.canvas.width = Math.round(width * scale);
       this.canvas.height = Math.round(height * scale);
     }
@@ -62,10 +63,14 @@ export class Wave {
     const loudest = Math.max(24, ...(this._peaks ?? [0]));
     const middle = (height - 6) / 2;
     const [played, ahead] = [colour("--accent"), colour("--wave")];
-    for (let at = 0; at < width; at += 3) {
-      const value = this._peaks?.length
-        ? Math.max(...this._peaks.slice(Math.floor((at / width) * this._peaks.length), Math.floor(((at + 3) / width) * this._peaks.length) + 1)) / loudest
-        : 0.12;
+    if (!this._peaks) {
+      draw.fillStyle = ahead;
+      draw.fillRect(0, middle - 1.5, width, 3);
+      draw.fillStyle = played;
+      draw.fillRect(0, middle - 1.5, x(this._at), 3);
+    }
+    for (let at = 0; this._peaks && at < width; at += 3) {
+      const value = Math.max(...this._peaks.slice(Math.floor((at / width) * this._peaks.length), Math.floor(((at + 3) / width) * this._peaks.length) + 1)) / loudest;
       const tall = Math.max(1.5, value * middle);
       draw.fillStyle = at <= x(this._at) && this._at > 0 ? played : ahead;
       draw.fillRect(at, middle - tall, 2, tall * 2);

@@ -7,25 +7,25 @@ the claim. So nothing has to be remembered; what was seen is remembered all the 
 import asyncio
 import hashlib
 import hmac
-import json
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Collection
 from time import monotonic
 
 from services.contracts import objects
 from services.contracts.errors import Code, Problem
 from services.contracts.ids import is_tenant, job_id_from
-from services.contracts.jobs import Door, Lane, Options
+from services.contracts.jobs import Door, Lane
 from services.ingest.admission import Admission
 from services.ingest.asked import Asked, Origin
-from services.ingest.callbacks.policy import FIELDS, Policy
+from services.ingest.callbacks.policy import Policy
 from services.ingest.crowd import Crowd
 from services.ingest.engines import Engines
 from services.ingest.http.names import clean_name
-from services.ingest.options import ALIASES, field_of, options_of
+from services.ingest.options import options_of
+from services.ingest.orders import Orders, wished
 from services.ingest.payers import Payers
 from services.ingest.settings import Settings
 from services.ingest.sidecars import Sidecars
-from services.runtime.blobs import Blobs, Stat
+from services.runtime.blobs import Blobs, Missing, Opened, Stat
 from services.runtime.jsapi import Unavailable
 from services.runtime.logs import get_logger
 from services.runtime.records import Records
@@ -34,14 +34,12 @@ AT_ONCE = 4
 """Objects of one tenant that are admitted at once."""
 LONGEST_KEY = 1000
 """Bytes; S3 allows 1024, and the names of what is written for an object are longer than its own."""
-LARGEST_ORDER = 64 << 10
 REST = 0.001
 """Seconds per object in a folder for which no event brings another look: ten times as long as listing them takes."""
 TICK = 2.0
 """Seconds after which a look is made up for that an event asked for too early."""
 PAUSE = 1.0
 """Seconds between two tries while a tenant has as many unfinished jobs as it may."""
-_OPTIONS = frozenset((*Options.model_fields, *ALIASES, *FIELDS))
 
 
 class Changed(Exception):  # noqa: N818 - a state, not a fault
@@ -115,36 +113,40 @@ class BucketDoor:
         before, seen = self._seen.get(tenant, set()), set[str]()
         # What nobody pays for was told so, and waits for a key that works: it is not asked about again before.
         unpaid, self._unpaid[tenant] = self._unpaid.get(tenant, set()), set()
-        new: list[tuple[str, Stat]] = []
-        orders: dict[str, Mapping[str, str] | None] = {}
+        orders = Orders(self._drop, tenant)
+        going: set[asyncio.Task[None]] = set()
 
-        async def admit() -> None:
-            taking = (self._take(tenant, job, stat, orders, places) for job, stat in new)
-            done = await asyncio.gather(*taking, return_exceptions=True)
-            for (job, _), became in zip(new, done, strict=True):
-                if became is True:
-                    seen.add(job)
-            new.clear()
-            for error in done:
-                if isinstance(error, BaseException):
-                    raise error
+        async def admit(job: str, stat: Stat) -> None:
+            if await self._take(tenant, job, stat, orders, places):
+                seen.add(job)
 
         try:
-            async for stat in self._drop.list(objects.drop_in(tenant)):
-                listed += 1
-                if not is_recording(tenant, stat.key):
-                    continue
-                job = job_of(self._secret, stat)
-                if job in before:
-                    seen.add(job)
-                    continue
-                if job in unpaid and not await self._is_paid_for(tenant):
-                    self._unpaid[tenant].add(job)
-                    continue
-                new.append((job, stat))
-                if len(new) == AT_ONCE:
-                    await admit()
-            await admit()
+            try:
+                async for stat in self._drop.list(objects.drop_in(tenant)):
+                    listed += 1
+                    if not is_recording(tenant, stat.key):
+                        continue
+                    job = job_of(self._secret, stat)
+                    if job in before:
+                        seen.add(job)
+                        continue
+                    if job in unpaid and not await self._is_paid_for(tenant):
+                        self._unpaid[tenant].add(job)
+                        continue
+                    going.add(asyncio.create_task(admit(job, stat), name=f"admit {job}"))
+                    if len(going) == AT_ONCE:
+                        done, going = await asyncio.wait(going, return_when=asyncio.FIRST_COMPLETED)
+                        await asyncio.gather(*done)
+            except asyncio.CancelledError:
+                for one in going:
+                    one.cancel()
+                raise
+            finally:
+                # Those under way are ended all the same: what is seen must be remembered.
+                ends = await asyncio.gather(*going, return_exceptions=True)
+            for end in ends:
+                if end is not None:
+                    raise end
         except (NotNow, Unavailable) as reason:
             self._log.warning("dropped objects wait", tenant=tenant, reason=str(reason))
             self._seen[tenant] = before | seen
@@ -164,7 +166,7 @@ class BucketDoor:
         tenant: str,
         job: str,
         stat: Stat,
-        orders: dict[str, Mapping[str, str] | None],
+        orders: Orders,
         places: asyncio.Semaphore,
     ) -> bool:
         """Whether nothing more is to be done for this object. Raises `NotNow`, `Unavailable`."""
@@ -197,67 +199,49 @@ class BucketDoor:
         if await self._records.get(tenant, job) is not None:
             return True
         keys = (objects.manifest(tenant, job), objects.outcome(tenant, job))
-        return any([await self._blobs.stat(key) is not None for key in keys])
+        return any(await asyncio.gather(*(self._blobs.stat(key) for key in keys)))
 
-    async def _admit(self, tenant: str, job: str, stat: Stat, orders: dict[str, Mapping[str, str] | None]) -> None:
+    async def _admit(self, tenant: str, job: str, stat: Stat, orders: Orders) -> None:
         who = await self._payers.of(tenant)
-        metadata = await self._drop.metadata(stat.key)
-        if metadata is None:
-            return  # gone again
         if stat.size == 0:
             raise Problem(Code.EMPTY)
-        # What other programs write beside an object is none of our business.
-        asked = {name.replace("-", "_"): value for name, value in metadata.items()}
-        asked = _options({name: value for name, value in asked.items() if name in _OPTIONS})
-        fields = {**(await self._order(tenant, stat.key, orders) or {}), **asked}
-        others, callback = self._callbacks.wish(fields)
-        options = options_of(
-            others, await self._engines.models(), self._settings.default_model, self._settings.default_language
-        )
-        await self._admission.receive(
-            who,
-            self._read(stat),
-            options=Asked(options, callback),
-            door=Door.DROP,
-            lane=Lane.BATCH,
-            length=stat.size,
-            name=clean_name(stat.key),
-            origin=Origin(dropped=stat.key, etag=stat.etag),
-            job=job,
-        )
-
-    async def _read(self, stat: Stat) -> AsyncIterator[bytes]:
-        async for chunk in self._drop.read(stat.key):
-            yield chunk
-        now = await self._drop.stat(stat.key)
-        if now is not None and now.etag != stat.etag:
-            raise Changed
-
-    async def _order(
-        self, tenant: str, key: str, known: dict[str, Mapping[str, str] | None]
-    ) -> Mapping[str, str] | None:
-        """What the `desifre.json` in the object's folder says, or the nearest one above it."""
-        folder, top = key.rpartition("/")[0] + "/", objects.drop_in(tenant)
-        while len(folder) >= len(top):
-            if folder not in known:
-                known[folder] = await self._read_order(folder + objects.ORDER)
-            if (found := known[folder]) is not None:
-                return found
-            folder = folder[:-1].rpartition("/")[0] + "/"
-        return None
-
-    async def _read_order(self, key: str) -> Mapping[str, str] | None:
-        stat = await self._drop.stat(key)
-        if stat is None:
-            return None
-        data = await self._drop.get(key) if stat.size <= LARGEST_ORDER else b""
         try:
-            document = json.loads(data or b"")
-        except (ValueError, RecursionError):
-            document = None
-        if not isinstance(document, dict):
-            raise Problem(Code.OPTION_VALUE, f"`{objects.ORDER}` is not a small JSON object.")
-        return _options({name: field_of(value) for name, value in document.items()})
+            async with self._drop.opened(stat.key) as found:
+                if found.stat.etag != stat.etag:
+                    raise Changed
+                fields = {**await orders.of(stat.key), **wished(found.metadata)}
+                others, callback = self._callbacks.wish(fields)
+                options = options_of(
+                    others, await self._engines.models(), self._settings.default_model, self._settings.default_language
+                )
+                await self._admission.receive(
+                    who,
+                    self._read(stat, found),
+                    options=Asked(options, callback),
+                    door=Door.DROP,
+                    lane=Lane.BATCH,
+                    length=stat.size,
+                    name=clean_name(stat.key),
+                    origin=Origin(dropped=stat.key, etag=stat.etag),
+                    job=job,
+                )
+        except Missing:
+            return  # gone again
+
+    async def _read(self, stat: Stat, found: Opened) -> AsyncIterator[bytes]:
+        """The object's bytes: of one version, since they come in one answer. Raises `Changed` when they broke off."""
+        size = 0
+        try:
+            async for chunk in found.chunks:
+                size += len(chunk)
+                yield chunk
+        except Unavailable:
+            now = await self._drop.stat(stat.key)
+            if now is not None and now.etag == stat.etag:
+                raise
+            raise Changed from None  # a store may remove the bytes of what is overwritten while they are read
+        if size != stat.size:
+            raise Changed
 
 
 def job_of(secret: bytes, stat: Stat) -> str:
@@ -273,7 +257,3 @@ def is_recording(tenant: str, key: str) -> bool:
     if any(step in ("", ".", "..") for step in steps) or len(key.encode()) > LONGEST_KEY:
         return False  # a store that keeps folders would take `..` for the folder above
     return steps[-1] != objects.ORDER and not steps[-1].startswith(".")
-
-
-def _options(fields: Mapping[str, str]) -> dict[str, str]:
-    return {ALIASES.get(name, name): value for name, value in fields.items()}

@@ -1,11 +1,12 @@
 """The object store: plain S3 calls through the minio SDK, in a bounded pool of threads, never on the event loop."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from itertools import islice
 from typing import TypeVar
 
@@ -46,6 +47,18 @@ class Stat:
     size: int
     etag: str
     modified: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An object that is being read, as it was at one moment: what the store says of it, and its bytes.
+
+    `metadata` is what whoever put it wrote beside it, names in lower case. `chunks` can be read once.
+    """
+
+    stat: Stat
+    metadata: Mapping[str, str]
+    chunks: AsyncIterator[bytes]
 
 
 def kind_of(key: str) -> str:
@@ -104,7 +117,25 @@ class Blobs:
 
     async def read(self, key: str, chunk: int = 1 << 20, offset: int = 0, length: int = 0) -> AsyncIterator[bytes]:
         """An object in pieces of `chunk` bytes, in constant memory; `length` 0 means to the end. Raises `Missing`."""
+        async with self._reading(key, chunk, offset, length) as (_, pieces):
+            async for data in pieces:
+                yield data
 
+    @asynccontextmanager
+    async def opened(self, key: str, chunk: int = 1 << 20) -> AsyncIterator[Opened]:
+        """An object with what lies beside it, in one request; its bytes as `read` has them. Raises `Missing`."""
+        async with self._reading(key, chunk) as (given, pieces):
+            headers = {name.lower(): value for name, value in given.items()}  # their case is the store's whim
+            metadata = {name.removeprefix(USER): value for name, value in headers.items() if name.startswith(USER)}
+            size, etag = int(headers.get("content-length", 0)), headers.get("etag", "").strip('"')
+            modified = headers.get("last-modified")
+            stat = Stat(key, size, etag, parsedate_to_datetime(modified) if modified else EPOCH)
+            yield Opened(stat, metadata, pieces)
+
+    @asynccontextmanager
+    async def _reading(
+        self, key: str, chunk: int, offset: int = 0, length: int = 0
+    ) -> AsyncIterator[tuple[Mapping[str, str], AsyncIterator[bytes]]]:
         def work() -> urllib3.BaseHTTPResponse:
             try:
                 return self._client.get_object(self._bucket, key, offset=offset, length=length)
@@ -114,12 +145,21 @@ class Blobs:
                 raise
 
         response = await self._call(work)
-        try:
-            while data := await self._call(lambda: response.read(chunk)):
+        left = int(response.headers.get("Content-Length", -1))
+
+        async def pieces() -> AsyncIterator[bytes]:
+            nonlocal left
+            while left and (data := await self._call(lambda: response.read(chunk))):
+                left -= len(data)
                 yield data
+
+        try:
+            yield response.headers, pieces()
         finally:
-            # Closing first: a response that was not read to its end must not go back to the pool.
-            await self._call(lambda: _close(response))
+            if left:  # a connection on which there is something left to read must not go back to the pool
+                await self._call(lambda: _close(response))
+            else:
+                response.release_conn()
 
     async def put_once(self, key: str, data: bytes) -> bool:
         """Write an object that is not there; False when it is there already: take theirs (`If-None-Match: *`)."""
@@ -171,22 +211,6 @@ class Blobs:
 
         return await self._call(work)
 
-    async def metadata(self, key: str) -> dict[str, str] | None:
-        """What whoever put an object wrote beside it, names in lower case; None when there is no object."""
-
-        def work() -> dict[str, str] | None:
-            try:
-                found = self._client.stat_object(self._bucket, key).metadata or {}
-            except S3Error as error:
-                if error.code in NOT_THERE:
-                    return None
-                raise
-            # The case of the names is the store's whim.
-            named = ((name.lower(), value) for name, value in found.items())
-            return {name.removeprefix(USER): value for name, value in named if name.startswith(USER)}
-
-        return await self._call(work)
-
     async def list(
         self, prefix: str, after: str | None = None, recursive: bool = True, page: int = 1000
     ) -> AsyncIterator[Stat]:
@@ -208,6 +232,9 @@ class Blobs:
         wanted = [DeleteObject(key) for key in names]
 
         def work() -> None:
+            if len(names) == 1:  # half the work of a list of one, on both sides
+                self._client.remove_object(self._bucket, names[0])
+                return
             for error in self._client.remove_objects(self._bucket, wanted):
                 if error.code not in NOT_THERE:
                     raise OSError(error.code)

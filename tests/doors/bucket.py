@@ -60,9 +60,11 @@ class Bucket:
 
         return await asyncio.to_thread(work)
 
-    async def until(self, enough: Callable[[set[str]], bool], folder: str = "out/") -> list[str]:
+    async def until(
+        self, enough: Callable[[set[str]], bool], folder: str = "out/", patience: float = PATIENCE
+    ) -> list[str]:
         """The names in a folder, as soon as they are enough."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(patience):
             while not enough(set(names := await self.names(folder))):
                 await asyncio.sleep(0.1)
         return names

@@ -258,6 +258,8 @@ class Admission:
                 await self._blobs.durable()
                 # Where job.json was there already it is binding, and the job may have gone far: the objects know.
                 record = await (self._start(manifest) if first else self._records.rebuild(tenant, job))
+                if first:
+                    self._log.info("a job was admitted", tenant=tenant, job=job, lane=manifest.lane, kind=manifest.door)
             if record is None:
                 raise Unavailable("store")  # job.json was there a moment ago
             await self._offer(record)

@@ -14,6 +14,7 @@ from services.contracts.parts import Part, Plan
 from services.runtime.blobs import Blobs
 from services.runtime.bus import Bus
 from services.runtime.kv import Conflict
+from services.runtime.logs import get_logger
 
 Change = Callable[[Record], Record | None]
 
@@ -122,11 +123,15 @@ class Records:
         Returns the outcome that holds, which may be another's. Repeating it is harmless. Raises `Unavailable`.
         """
         key = objects.outcome(tenant, outcome.job)
-        if not await self._blobs.put_once(key, outcome.encode()):
+        first = await self._blobs.put_once(key, outcome.encode())
+        if not first:
             found = await self._blobs.get(key)
             if found is not None:
                 outcome = Outcome.model_validate_json(found)
         await self._blobs.durable()
+        if first:
+            why = {"code": outcome.failure.code} if outcome.failure else {}
+            get_logger().info("a job ended", tenant=tenant, job=outcome.job, state=outcome.state, **why)
         await self.settle(outcome, tenant)
         await self.drop_samples(tenant, outcome.job)
         return outcome

@@ -1,15 +1,19 @@
 """What the operator sees of the machine, and what a key says of itself."""
 
 import asyncio
+import json
+import os
+import sys
 
 from typer.testing import CliRunner
 
 from services.contracts import subjects
 from services.contracts.auth import Scope
 from services.contracts.events import EngineCard
+from services.contracts.ids import new_job_id
 from services.contracts.live import LiveCard
 from services.keys.admin import commands
-from tests.doors.caller import Caller, Front
+from tests.doors.caller import Caller, Front, form
 
 
 async def operator(front: Front) -> Caller:
@@ -78,3 +82,54 @@ async def test_jobs_have_their_names(front: Front, me: Caller) -> None:
     await front.complete(job)
     await me("DELETE", f"/jobs/{job}")
     assert (await me("GET", f"/jobs/{job}")).json()["name"] is None
+
+
+async def test_why_a_job_is_not_done(front: Front, me: Caller) -> None:
+    """`desifre why` finds a job whoever's it is, with no more rights than ingest's, and says what it waits for."""
+    job = (await me("POST", "/jobs", data=form(name="salary.wav"))).json()["job_id"]
+    code, printed = await why(front, job)
+    assert code == 0, printed
+    assert f"{job} is accepted." in printed
+    assert "No transcriber is there" in printed
+    assert "Place " in printed
+    assert "salary" not in printed
+    await front.fail(job, "not_audio", "No samples.")
+    code, printed = await why(front, job)
+    assert (code, "not_audio: No samples." in printed) == (0, True)
+    code, printed = await why(front, new_job_id())
+    assert (code, "no record" in printed) == (1, True)
+    assert (await why(front, "unknown"))[0] == 2
+
+
+async def test_a_request_leads_to_its_job_in_the_log(front: Front, me: Caller) -> None:
+    """The request id that a client has leads to the job that it became, and to the code of a refusal."""
+    admitted = await me("POST", "/jobs", data=b"logged")
+    refused = await me("POST", "/jobs", data=b"")
+    admission, refusal = admitted.headers["x-request-id"], refused.headers["x-request-id"]
+    log = front.stack.home.logs / "ingest.log"
+    async with asyncio.timeout(10):
+        while f'"{refusal}"' not in (text := log.read_text()):
+            await asyncio.sleep(0.05)
+    lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+    of = {(line.get("request_id"), line["event"]): line for line in lines}
+    assert of[admission, "a job was admitted"]["job"] == admitted.json()["job_id"]
+    assert of[refusal, "request"]["code"] == "empty_file"
+    assert "code" not in of[admission, "request"]
+
+
+async def why(front: Front, job: str) -> tuple[int, str]:
+    """Exit code and print of `desifre why`."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-P",
+        "-m",
+        "services.cli",
+        "why",
+        job,
+        env=os.environ | {"DESIFRE_HOME": str(front.stack.home.root)},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    printed, _ = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, printed.decode()

@@ -20,6 +20,7 @@ def register(root: typer.Typer) -> None:
     root.command(help="Stop everything that `up` started.")(down)
     root.command(help="Show each process: its state, pid, port, uptime, restarts.")(status)
     root.command(help="Show what the processes wrote.")(logs)
+    root.command(help="Say why a job is not done, or how it ended.")(why)
     bus = typer.Typer(help="The message bus of this machine.", no_args_is_help=True)
     bus.command(help="Let the services of a tenant submit jobs over the bus, and print their password.")(grant)
     root.add_typer(bus, name="nats")
@@ -55,6 +56,10 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on showing new ones.")] = False,
 ) -> None:
     _stack("logs", *([service] if service else []), "--lines", str(lines), *(["--follow"] if follow else []))
+
+
+def why(job: Annotated[str, typer.Argument(help="Its id, `job_…`, whoever's it is.")]) -> None:
+    _stack("exec", "ingest-why", "--", job)
 
 
 def grant(tenant: Annotated[str, typer.Argument(help="As `desifre keys list` shows it.")]) -> None:

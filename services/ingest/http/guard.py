@@ -7,6 +7,7 @@ from time import perf_counter, time
 from aiohttp import web
 from aiohttp.typedefs import Handler as Next
 from aiohttp.typedefs import Middleware
+from structlog.contextvars import bound_contextvars
 
 from services.contracts.auth import fingerprint
 from services.contracts.errors import Code, Problem
@@ -71,12 +72,18 @@ def around(metrics: Metrics) -> Middleware:
     async def middleware(request: web.Request, handler: Next) -> web.StreamResponse:
         begun = perf_counter()
         request_id = request[REQUEST_ID] = new_request_id()
+        trouble: dict[str, str | None] = {}
         try:
-            response = await handler(request)
+            # What is logged on the way, such as the job that it becomes, is found by the request.
+            with bound_contextvars(request_id=request_id):
+                response = await handler(request)
         except asyncio.CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - the last stop: everything becomes an answer
-            response = request.get(SHAPE, PROBLEM).render(_problem(error, request_id), request_id)
+            problem = _problem(error, request_id)
+            # Which part of the service is away; other details may hold what the client sent.
+            trouble = {"code": problem.code} | ({"reason": problem.detail} if problem.code is Code.UNAVAILABLE else {})
+            response = request.get(SHAPE, PROBLEM).render(problem, request_id)
         route, spent = template(request), perf_counter() - begun
         method = request.method if route != "unmatched" else "other"
         seconds.labels(method, route, str(response.status)).observe(spent)
@@ -87,6 +94,7 @@ def around(metrics: Metrics) -> Middleware:
             status=response.status,
             duration_ms=round(spent * 1000, 1),
             request_id=request_id,
+            **trouble,
         )
         return response
 

@@ -13,7 +13,7 @@ from typing import Any
 from infra.nats import permissions
 from infra.nats.reload import reload
 from infra.stack import logs as log_files
-from infra.stack import probes, secrets, specs
+from infra.stack import mistyped, probes, secrets, specs
 from infra.stack.bucket import check_tenant
 from infra.stack.errors import StackError
 from infra.stack.home import DEFAULT_MIN_FREE_BYTES, Home, HomeLock, read_json
@@ -42,6 +42,8 @@ async def up(home: Home, environ: Mapping[str, str], *, show_logs: bool) -> int:
         on_event=lambda event: print(f"  {event}", flush=True),
         on_line=_print_line if show_logs else lambda _, __: None,
     )
+    for warning in mistyped.warnings(environ):
+        print(f"Note: {warning}", file=sys.stderr, flush=True)
     print(f"Starting desifre in {home.root}", flush=True)
     starting = asyncio.create_task(stack.start(), name="start the stack")
     stopping = asyncio.create_task(stop.wait(), name="wait for a signal")
@@ -105,6 +107,8 @@ def up_detached(home: Home) -> int:
             and all(process["state"] == State.READY for process in processes)
         ):
             print(welcome(state["http_url"], home, time.monotonic() - started))
+            for warning in mistyped.warnings(os.environ):
+                print(f"Note: {warning}", file=sys.stderr)
             return 0
         time.sleep(POLL)
     launcher.terminate()
@@ -185,16 +189,18 @@ def inside(
     kind, _, module = target.partition("-")
     if kind not in specs.SERVICES:
         raise StackError(f"There is no service {kind}. There are: {', '.join(specs.SERVICES)}.")
-    known = secrets.load(home.secrets_file)
+    name = f"services.{kind}.{module}" if module else f"services.{kind}"
+    passed = arguments[1:] if arguments and arguments[0] == "--" else arguments
+    if module and ("--help" in passed or not passed):
+        # Help is given before there is a home.
+        return [*specs.PYTHON, "-m", name, *(passed or ["--help"])], dict(environ)
     wiring = specs.Wiring(
         home,
-        known,
+        secrets.load(home.secrets_file),
         home.known_ports(),
         http_port=_number(environ, "DESIFRE_HTTP_PORT", specs.DEFAULT_HTTP_PORT),
         environ=environ,
     )
-    name = f"services.{kind}.{module}" if module else f"services.{kind}"
-    passed = arguments[1:] if arguments and arguments[0] == "--" else arguments
     return [*specs.PYTHON, "-m", name, *passed], wiring.service_environment(kind, kind)
 
 

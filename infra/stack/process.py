@@ -156,9 +156,11 @@ class Process:
         """Return when it is ready.
 
         Raises StackError, with the end of its log, after `timeout` seconds or DEATHS_TOLERATED deaths in a row
-        none of which was preceded by readiness.
+        none of which was preceded by readiness; after one that its settings caused.
         """
         await self._wait(lambda: self.state is State.READY or self._gave_up, timeout, "was not ready")
+        if self._gave_up and self.last_exit == os.EX_CONFIG:
+            raise self.complaint("does not start with these settings", lines=1)
         if self._gave_up:
             raise self.complaint(f"died {DEATHS_TOLERATED} times before it was ready (exit code {self.last_exit})")
 
@@ -175,7 +177,8 @@ class Process:
 
     @property
     def _gave_up(self) -> bool:
-        return self._stillborn >= DEATHS_TOLERATED
+        # Settings that are wrong are as wrong the next time.
+        return self._stillborn >= (1 if self.last_exit == os.EX_CONFIG else DEATHS_TOLERATED)
 
     def obituary(self) -> str:
         """How it ended last."""
@@ -198,10 +201,10 @@ class Process:
             "last_exit": self.last_exit,
         }
 
-    def complaint(self, what: str) -> StackError:
+    def complaint(self, what: str, lines: int = LOG_LINES_SHOWN) -> StackError:
         """An error that says what is wrong with it and shows the end of its log."""
-        lines = tail(self._log_path, LOG_LINES_SHOWN)
-        shown = "\n".join(f"    {line}" for line in lines) or "    (nothing)"
+        end = tail(self._log_path, lines)
+        shown = "\n".join(f"    {line}" for line in end) or "    (nothing)"
         return StackError(f"{self.name} {what}. The end of {self._log_path}:\n{shown}")
 
     async def _wait(self, condition: Callable[[], bool], timeout: float, what: str) -> None:

@@ -7,9 +7,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Frozen(BaseModel):
-    """Base of every stored message: immutable, unknown fields ignored so that an older process reads a newer one."""
+    """Base of every stored message: immutable, unknown fields ignored so that an older process reads a newer one.
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    What is wrong with one is said without its content: it may hold words and names, and errors are logged.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     def encode(self) -> bytes:
         """The canonical bytes: fields in order of definition, UTF-8, no white space."""

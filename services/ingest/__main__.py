@@ -5,4 +5,4 @@ from services.ingest.settings import Settings
 from services.runtime.lifecycle import run
 
 if __name__ == "__main__":
-    run("ingest", Settings(), app)
+    run("ingest", Settings, app)

@@ -8,6 +8,7 @@ import asyncio
 import base64
 import binascii
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
@@ -30,6 +31,7 @@ from services.ingest.settings import Settings
 from services.runtime.blobs import Blobs
 from services.runtime.bus import Bus
 from services.runtime.jsapi import AWAY, Unavailable
+from services.runtime.lifecycle import cancel
 from services.runtime.logs import get_logger
 
 AT_ONCE = 4
@@ -145,7 +147,7 @@ class BusDoor:
                 return
             await self._reject(tenant, message, Problem(Code.INTERNAL))
         finally:
-            holding.cancel()
+            await cancel(holding)
         await self._bus.ack(message.reply, "submit")
 
     async def _admit(self, tenant: str, message: Msg) -> None:
@@ -227,4 +229,5 @@ async def _hold(message: Msg) -> None:
     """Say that this submission is in hand, for as long as its object takes to be read."""
     while True:
         await asyncio.sleep(ACK_WAIT / 3)
-        await message.in_progress()
+        with suppress(*AWAY):
+            await message.in_progress()

@@ -1,32 +1,20 @@
-"""Why is this job not done? `python -m services.ingest.why JOB`, or `desifre why JOB`: for the operator, in sentences.
+"""Why is this job not done? The answer in sentences, for the operator: see `desifre why`.
 
 It reads what everybody else reads (record, outcome, bus, engines' cards) and changes nothing. It shows no file name and
 no word of a transcript.
 """
 
-import asyncio
-import sys
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TextIO
 
 from services.contracts import subjects
 from services.contracts.events import EngineCard, Record
-from services.contracts.ids import is_job_id
 from services.contracts.jobs import Lane, State
 from services.ingest.engines import Engines
 from services.ingest.queue import Place, Queue
-from services.ingest.settings import Settings
-from services.runtime import logs
-from services.runtime.blobs import open_blobs
-from services.runtime.bus import Bus, connect_bus
-from services.runtime.jsapi import Unavailable
+from services.runtime.bus import Bus
 from services.runtime.records import Records
-
-PATIENCE = 10.0
-"""Seconds for the bus and the store to answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +108,9 @@ def _at(moment: float | None) -> str:
     return "-" if moment is None else datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
-async def look(bus: Bus, records: Records, queue: Queue, engines: Engines, job: str) -> Evidence | None:
-    """What there is to know of a job; None when it has no record. Raises `Unavailable`."""
-    tenant = next((tenant for tenant, one in await records.every() if one == job), None)
-    record = await records.get(tenant, job) if tenant else None
-    if tenant is None or record is None:
-        return None
+async def look(bus: Bus, records: Records, queue: Queue, engines: Engines, record: Record) -> Evidence:
+    """What there is to know of a job. Raises `Unavailable`."""
+    tenant, job = record.tenant, record.job
     outcome = await records.outcome(tenant, job)
     own: Mapping[str, int] = await bus.counts(subjects.JOBS, subjects.job(record.lane, tenant, job))
     parts: Mapping[str, int] = await bus.counts(subjects.PARTS, subjects.filter_of(subjects.PARTS, record.lane, tenant))
@@ -138,42 +123,3 @@ async def look(bus: Bus, records: Records, queue: Queue, engines: Engines, job: 
         cards=await engines.cards(),
         place=await queue.place(record),
     )
-
-
-async def why(settings: Settings, job: str) -> int:
-    """Print it; 0 when the job was found."""
-    try:
-        async with asyncio.timeout(PATIENCE), AsyncExitStack() as stack:
-            bus = await stack.enter_async_context(connect_bus(settings))
-            records = Records(bus, await stack.enter_async_context(open_blobs(settings)))
-            engines = Engines(bus)
-            seen = await look(bus, records, Queue(bus, engines, records), engines, job)
-    except (Unavailable, TimeoutError) as error:
-        _say(f"{error or 'The bus or the store does not answer'}: `desifre status`.", sys.stderr)
-        return 1
-    if seen is None:
-        _say(
-            f"There is no record of {job}. Records go 30 days after a job has ended; what was erased or was never "
-            "admitted has none.",
-            sys.stderr,
-        )
-        return 1
-    _say("\n".join(sentences(seen)))
-    return 0
-
-
-def _say(text: str, stream: TextIO = sys.stdout) -> None:
-    stream.write(text + "\n")
-
-
-def main(arguments: Sequence[str]) -> int:
-    """The command."""
-    if len(arguments) != 1 or not is_job_id(arguments[0]):
-        _say("One job: `desifre why job_…`", sys.stderr)
-        return 2
-    logs.configure("why", "error", "console")
-    return asyncio.run(why(Settings(), arguments[0]))
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -5,4 +5,4 @@ from services.keys.settings import KeysSettings
 from services.runtime.lifecycle import run
 
 if __name__ == "__main__":
-    run("keys", KeysSettings(), app)
+    run("keys", KeysSettings, app)

@@ -10,7 +10,6 @@ from typing import Annotated, TypeVar
 
 import nats
 import typer
-from pydantic import ValidationError
 from sqlalchemy.engine import make_url
 
 from services.contracts import subjects
@@ -23,6 +22,7 @@ from services.keys.settings import DAY, HOUR, KeysSettings
 from services.keys.store import Store, open_store
 from services.runtime.jsapi import AWAY
 from services.runtime.metrics import Metrics
+from services.runtime.settings import BadSettings, read
 
 T = TypeVar("T")
 NOT_TOLD = "The bus is not there: who verified the key just now may take it for a minute more."
@@ -65,10 +65,9 @@ async def _quiet(_: Exception) -> None:
 
 def _settings() -> KeysSettings:
     try:
-        return KeysSettings()
-    except ValidationError as error:
-        for wrong in error.errors():
-            typer.echo(f"DESIFRE_{'_'.join(map(str, wrong['loc'])).upper()}: {wrong['msg']}", err=True)
+        return read(KeysSettings)
+    except BadSettings as wrong:
+        typer.echo(str(wrong), err=True)
         raise typer.Exit(1) from None
 
 
@@ -186,6 +185,20 @@ def drop_key(
             await desk.payers.forget(tenant)
         else:
             typer.echo(f"{tenant}\t{await desk.payers.name(tenant, key)}\tworks")
+
+    _do(work)
+
+
+@commands.command()
+def usage() -> None:
+    """What each tenant uses of its quota: tenant, user, hours of audio today, unfinished jobs, bytes stored."""
+
+    async def work(desk: Desk) -> None:
+        for tenant, seconds in await desk.operator.usage():
+            quota = tenant.quota(desk.settings.starter_quota)
+            hours = f"{seconds / HOUR:.2f}/{quota.audio_seconds_per_day / HOUR:g} h"
+            jobs = f"{tenant.unfinished}/{quota.unfinished_jobs} jobs"
+            typer.echo("\t".join((tenant.id, tenant.username, hours, jobs, f"{tenant.bytes}/{quota.bytes} bytes")))
 
     _do(work)
 

@@ -9,10 +9,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.contracts.auth import DEFAULT_SCOPES, NewKey, Scope, fingerprint, well_formed
 from services.contracts.errors import Code, Problem
+from services.keys.ledger import day_of
 from services.keys.mint import Mint
 from services.keys.settings import KeysSettings
 from services.keys.store import Store
-from services.keys.tables import Invite, Key, Tenant
+from services.keys.tables import Day, Invite, Key, Tenant
 from services.keys.tokens import LABEL_MAX, Peppers, invite_text, new_invite, valid_label
 
 
@@ -78,6 +79,14 @@ class Operator:
                 setattr(row, name, value)
             detail = " ".join(f"{name}={value:g}" for name, value in granted.items())
             self._mint.record(session, "quota", tenant, None, detail)
+
+    async def usage(self) -> list[tuple[Tenant, float]]:
+        """Every tenant, who stores most first, with the seconds of audio that count today in UTC."""
+        today = (Day.tenant == Tenant.id) & (Day.day == day_of(self._clock()))
+        query = select(Tenant, Day.settled_ms + Day.reserved_ms).outerjoin(Day, today)
+        async with self._store.read() as connection, AsyncSession(connection) as session:
+            rows = await session.execute(query.order_by(Tenant.bytes.desc(), Tenant.id))
+            return [(row[0], (row[1] or 0) / 1000) for row in rows.all()]
 
     async def invite(self, uses: int) -> str:
         """A code with which `uses` sign-ups can be made where invitations are asked for. Shown once."""

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine
@@ -11,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from services.runtime import logs
-from services.runtime.settings import Settings
+from services.runtime.settings import BadSettings, Settings, read
 
 S = TypeVar("S", bound=Settings)
 
@@ -87,11 +88,16 @@ class Life:
                 wait.cancel()
 
 
-def run(service: str, settings: S, app: Callable[[S, Life], AbstractAsyncContextManager[None]]) -> None:
-    """Run a service until SIGTERM or SIGINT; exits with 1 when a task of it died.
+def run(service: str, kind: type[S], app: Callable[[S, Life], AbstractAsyncContextManager[None]]) -> None:
+    """Run a service until SIGTERM or SIGINT; exits with 1 when a task of it died, with 78 when its settings are wrong.
 
     `app` is the composition root: an async context manager that is ready when entered and drained when left.
     """
+    try:
+        settings = read(kind)
+    except BadSettings as wrong:
+        sys.stderr.write(f"{wrong}\n")
+        sys.exit(os.EX_CONFIG)
     logs.configure(service, settings.log_level, settings.log_format)
 
     async def main() -> bool:

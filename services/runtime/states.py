@@ -16,6 +16,8 @@ from services.runtime.logs import get_logger
 
 AGAIN = 5.0
 """Seconds after which an event comes again whose work needed something that was away."""
+LATEST = 3600.0
+"""Seconds after which at the latest an event comes again that only breaks us; before, twice as many each time."""
 IDLE = 3.0
 """Seconds without an event after which the consumer is looked for: the stream may have been made anew."""
 
@@ -89,6 +91,12 @@ class StateEvents:
         except Unavailable as away:
             self._log.warning("a state event waits", consumer=self._durable, reason=str(away))
             await message.nak(delay=AGAIN)
+            return
+        except AWAY:
+            raise
+        except Exception as error:  # noqa: BLE001 - a fault of ours in one job must not end the process for all
+            self._log.error("a state event failed", consumer=self._durable, error=type(error).__name__, exc_info=error)
+            await message.nak(delay=min(LATEST, 2.0 ** (message.metadata.num_delivered - 1)))
             return
         await message.ack()
 

@@ -5,4 +5,4 @@ from services.transcriber.app import transcriber
 from services.transcriber.settings import TranscriberSettings
 
 if __name__ == "__main__":
-    run("transcriber", TranscriberSettings(), transcriber)
+    run("transcriber", TranscriberSettings, transcriber)

@@ -1,6 +1,7 @@
 """Settings of the transcriber."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -10,7 +11,9 @@ from services.runtime.settings import Settings
 class TranscriberSettings(Settings):
     """One transcriber per GPU, or one per machine without one."""
 
-    engine: str = Field("whisper", description="`whisper`, or `digest`: a fake that answers with sums of what it heard")
+    engine: Literal["whisper", "digest"] = Field(
+        "whisper", description="`whisper`, or `digest`: a fake that answers with sums of what it heard"
+    )
     models_dir: Path | None = Field(
         None, description="folder of model weights, a folder per name (default: HOME/models)"
     )
@@ -20,7 +23,7 @@ class TranscriberSettings(Settings):
         0, ge=0, description="bytes that loaded models may take together (0 = half of the memory)"
     )
     models_idle_after: float = Field(600.0, gt=0, description="seconds without work after which a model is unloaded")
-    device: str = Field("auto", description="auto, cpu or cuda")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto, cpu or cuda")
     compute_type: str = Field("auto", description="CTranslate2's compute type; auto = int8 on a CPU, float16 on a GPU")
     idle_after: float = Field(300.0, gt=0, description="seconds without work after which the engine process ends")
     digest_speed: float = Field(0.0, ge=0, description="of the fake engine: audio seconds per second (0 = at once)")

@@ -48,3 +48,31 @@ async def test_an_event_in_hand_does_not_hold_up_the_next(stack: Stack, ingest: 
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
             await admin.js.delete_consumer(subjects.RESULTS, DURABLE)
+
+
+async def test_a_job_that_breaks_us_stops_nobody(stack: Stack, ingest: Ingest) -> None:
+    """An event whose handling fails comes again by itself, and the events of other jobs are handled meanwhile."""
+    who = await ingest.sign_up()
+    bad, good = [(await ingest.receive(who, data)).record.job for data in (b"bad", b"good")]
+    come: list[str] = []
+    seen = asyncio.Event()
+
+    async def handle(record: Record) -> None:
+        if record.job in (bad, good):
+            come.append(record.job)
+            if come.count(bad) > 1 and good in come:
+                seen.set()
+        if record.job == bad:
+            raise ValueError(bad)
+
+    login = {"nats_user": "admin", "nats_password": SecretStr(stack.nats_password())}
+    async with connect_bus(settings_of(stack).model_copy(update=login)) as admin:
+        running = asyncio.create_task(StateEvents(admin, "broken", handle).run(), name="broken")
+        try:
+            async with asyncio.timeout(30):
+                await seen.wait()
+            assert not running.done()
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            await admin.js.delete_consumer(subjects.RESULTS, "broken")

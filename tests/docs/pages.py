@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from pydantic_core import PydanticUndefined
 
+from infra.stack.home import DEFAULT_MIN_FREE_BYTES
 from services.contracts.asyncapi import document
 from services.contracts.errors import ERRORS
 from services.contracts.jobs import Options
@@ -51,7 +52,7 @@ SERVICES: dict[str, type[Settings]] = {
     "transcriber": TranscriberSettings,
 }
 LAUNCHER = {
-    "DESIFRE_MIN_FREE_BYTES": ("1073741824", "room on the disk below which the launcher does not start"),
+    "DESIFRE_MIN_FREE_BYTES": (str(DEFAULT_MIN_FREE_BYTES), "room on the disk below which the launcher does not start"),
     "DESIFRE_STORE_KIND": ("seaweedfs", "the object store that the launcher starts: `seaweedfs` or `minio`"),
     "DESIFRE_URL": ("http://127.0.0.1:3333", "of the command line: where the service listens"),
     "DESIFRE_KEY": ("none", "of the command line: your API key"),
@@ -119,8 +120,8 @@ def _default(value: object) -> str:
         return "must be set"
     if value is None or value == "" or str(value) == "":
         return "unset"
-    if isinstance(value, tuple):
-        return f"`{json.dumps(list(value))}`"
+    if isinstance(value, tuple | dict):
+        return f"`{json.dumps(value)}`"
     shown = value.get_secret_value() if hasattr(value, "get_secret_value") else value
     return f"`{shown}`" if shown != "" else "unset"
 
@@ -226,11 +227,25 @@ def asyncapi() -> str:
     return json.dumps(document(version("desifre")), indent=1) + "\n"
 
 
+def known_settings() -> str:
+    """infra/stack/known.py: the launcher imports no service and knows their settings by name alone."""
+    names = sorted({name.upper() for kind in SERVICES.values() for name in kind.model_fields})
+    listed = "".join(f'        "DESIFRE_{name}",\n' for name in names)
+    return f'''"""Every setting of the services, for the launcher. Made by `python -m tests.docs.pages`."""
+
+SETTINGS = frozenset(
+    (
+{listed}    )
+)
+'''
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "settings.md": settings_page,
     "errors.md": errors_page,
     "http.md": http_page,
     "asyncapi.json": asyncapi,
+    "../infra/stack/known.py": known_settings,
 }
 
 if __name__ == "__main__":

@@ -142,9 +142,12 @@ async def test_a_setting_that_makes_no_sense_is_told(desk: Desk) -> None:
 
 async def test_a_service_that_cannot_start_ends_the_start_with_its_own_words(desk: Desk) -> None:
     """A setting that keys refuses is shown as keys tells it, and nothing goes on running."""
-    code, printed = await desk.run("up", DESIFRE_SIGNUP="nobody-knows")
+    code, printed = await desk.run("up", DESIFRE_SIGNUP="nobody-knows", DESIFRE_PORT="3333")
     assert code == 1
-    assert "signup" in printed.lower()
+    assert "keys does not start with these settings" in printed
+    assert "DESIFRE_SIGNUP: Input should be" in printed
+    assert "Traceback" not in printed
+    assert "DESIFRE_PORT is no setting; is DESIFRE_HTTP_PORT meant?" in printed
     assert (await desk.run("status"))[0] == 4
 
 

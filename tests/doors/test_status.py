@@ -87,18 +87,38 @@ async def test_jobs_have_their_names(front: Front, me: Caller) -> None:
 async def test_why_a_job_is_not_done(front: Front, me: Caller) -> None:
     """`desifre why` finds a job whoever's it is, with no more rights than ingest's, and says what it waits for."""
     job = (await me("POST", "/jobs", data=form(name="salary.wav"))).json()["job_id"]
-    code, printed = await why(front, job)
+    code, printed = await desifre(front, "why", job)
     assert code == 0, printed
     assert f"{job} is accepted." in printed
     assert "No transcriber is there" in printed
     assert "Place " in printed
     assert "salary" not in printed
     await front.fail(job, "not_audio", "No samples.")
-    code, printed = await why(front, job)
+    code, printed = await desifre(front, "why", job)
     assert (code, "not_audio: No samples." in printed) == (0, True)
-    code, printed = await why(front, new_job_id())
+    code, printed = await desifre(front, "why", new_job_id())
     assert (code, "no record" in printed) == (1, True)
-    assert (await why(front, "unknown"))[0] == 2
+
+
+async def test_the_operator_ends_anybodys_job(front: Front, me: Caller) -> None:
+    """`desifre end` cancels a job, and its data goes only when that is asked for."""
+    job = await me.submit(b"unwanted")
+    assert await desifre(front, "end", job) == (0, f"{job} is cancelled.\n")
+    assert (await me("GET", f"/jobs/{job}")).json()["state"] == "cancelled"
+    code, printed = await desifre(front, "end", job)
+    assert (code, "--erase" in printed) == (1, True)
+    assert (await me("GET", f"/jobs/{job}/audio")).status == 200
+    assert await desifre(front, "end", "--erase", job) == (0, f"{job} is erased.\n")
+    assert (await me("GET", f"/jobs/{job}/audio")).code == "job_erased"
+
+
+async def test_the_operator_sees_who_uses_what(front: Front, me: Caller) -> None:
+    """`desifre keys usage` has a line for each tenant with what it uses of its quota."""
+    job = await me.submit(b"seven b")
+    code, printed = await desifre(front, "keys", "usage")
+    assert code == 0, printed
+    lines = dict(line.split("\t", 1) for line in printed.splitlines())
+    assert lines[await front.tenant_of(job)] == "somebody\t0.00/24 h\t1/100 jobs\t7/21474836480 bytes"
 
 
 async def test_a_request_leads_to_its_job_in_the_log(front: Front, me: Caller) -> None:
@@ -117,15 +137,14 @@ async def test_a_request_leads_to_its_job_in_the_log(front: Front, me: Caller) -
     assert "code" not in of[admission, "request"]
 
 
-async def why(front: Front, job: str) -> tuple[int, str]:
-    """Exit code and print of `desifre why`."""
+async def desifre(front: Front, *arguments: str) -> tuple[int, str]:
+    """Exit code and print of the operator's command line."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-P",
         "-m",
         "services.cli",
-        "why",
-        job,
+        *arguments,
         env=os.environ | {"DESIFRE_HOME": str(front.stack.home.root)},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,

@@ -190,3 +190,15 @@ def test_the_store_tells_the_bus_as_the_service_listens() -> None:
     assert environment["MINIO_NOTIFY_NATS_SUBJECT_DROP"] == subjects.STORE_DROP
     assert environment["MINIO_NOTIFY_NATS_USERNAME_DROP"] == permissions.STORE
     assert environment["MINIO_NOTIFY_NATS_JETSTREAM_DROP"] == "on"
+
+
+def test_dockerfiles_differ_in_nothing_but_their_service() -> None:
+    """But for names, ports, patience and the transcriber's base all Dockerfiles have the same steps."""
+    kept = set[str]()
+    for path in dockerfiles():
+        text = path.read_text().replace(path.parent.name, "SERVICE").replace("FROM base", "FROM ${BASE_IMAGE}")
+        text = re.sub(r"start-period=\d+s|\"(3333|8080)\"", "", text)
+        base = r"FROM \$\{BASE_IMAGE\} AS base\nRUN command -v python3[^}]*\}\n\n"
+        lines = re.sub(base, "", text).splitlines()
+        kept.add("\n".join(line for line in lines if not line.startswith(("#", "EXPOSE"))))
+    assert len(kept) == 1

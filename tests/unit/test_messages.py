@@ -29,3 +29,11 @@ def test_what_may_be_absent_has_a_default(kind: type[Frozen]) -> None:
     required = [name for name, field in kind.model_fields.items() if field.is_required()]
     nullable = [name for name in required if type(None) in get_args(kind.model_fields[name].annotation)]
     assert not nullable
+
+
+@pytest.mark.parametrize("kind", MESSAGES, ids=lambda kind: kind.__name__)
+def test_what_is_wrong_is_said_without_the_content(kind: type[Frozen]) -> None:
+    """A message that cannot be read is logged by what is wrong with it: its content may be somebody's words."""
+    with pytest.raises(ValueError, match="error") as caught:
+        kind.model_validate_json('["canary-7f3a"]')
+    assert "canary" not in str(caught.value)

@@ -21,6 +21,7 @@ def register(root: typer.Typer) -> None:
     root.command(help="Show each process: its state, pid, port, uptime, restarts.")(status)
     root.command(help="Show what the processes wrote.")(logs)
     root.command(help="Say why a job is not done, or how it ended.")(why)
+    root.command(help="Cancel anybody's job; with --erase, remove its data.")(end)
     bus = typer.Typer(help="The message bus of this machine.", no_args_is_help=True)
     bus.command(help="Let the services of a tenant submit jobs over the bus, and print their password.")(grant)
     root.add_typer(bus, name="nats")
@@ -59,7 +60,14 @@ def logs(
 
 
 def why(job: Annotated[str, typer.Argument(help="Its id, `job_…`, whoever's it is.")]) -> None:
-    _stack("exec", "ingest-why", "--", job)
+    _stack("exec", "ingest-admin", "--", "why", job)
+
+
+def end(
+    job: Annotated[str, typer.Argument(help="Its id, `job_…`, whoever's it is.")],
+    erase: Annotated[bool, typer.Option("--erase", help="Remove its recording and its transcript too.")] = False,
+) -> None:
+    _stack("exec", "ingest-admin", "--", "end", job, *(["--erase"] if erase else []))
 
 
 def grant(tenant: Annotated[str, typer.Argument(help="As `desifre keys list` shows it.")]) -> None:

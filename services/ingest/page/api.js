@@ -19,7 +19,7 @@ export function useKey(value, longer) {
 export function forgetKey() {
   key = null;
   try {
-    sessionStorage.removeItem(KEPT);
+    sessionStorage.clear();
     localStorage.removeItem(KEPT);
   } catch { /* storage is off */ }
 }

@@ -135,6 +135,8 @@ export default {
   "edit.pending.one": "One correction not saved",
   "edit.save": "Save as a new version",
   "edit.discard": "Discard",
+  "edit.theirs": "Saved here meanwhile:",
+  "edit.take": "Take theirs",
   "edit.saved": "Saved as version {version}",
   "versions.label": "Version",
   "versions.original": "Original",

@@ -135,6 +135,8 @@ export default {
   "edit.pending.one": "Bir düzeltme kaydedilmedi",
   "edit.save": "Yeni sürüm olarak kaydet",
   "edit.discard": "Vazgeç",
+  "edit.theirs": "Bu arada kaydedilen:",
+  "edit.take": "Onunkini al",
   "edit.saved": "{version}. sürüm olarak kaydedildi",
   "versions.label": "Sürüm",
   "versions.original": "Özgün",

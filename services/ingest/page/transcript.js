@@ -50,11 +50,12 @@ export async function transcriptView(root, source, signal, editing) {
 
   put(root, facts, player.element,
     h("div", { class: "bar" }, search(words, signal), Object.values(steps).map((step) => step.element), downloads(source)),
-    words.element, drafts?.element ?? null);
+    drafts?.element ?? null, words.element);
   show(told);
   player.load();
   captions();
   addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) drafts?.save();
     if (event.target.closest("input, textarea, select, button, a, dialog, [role=slider]") || event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.key === " ") { event.preventDefault(); player.toggle(); }
     if (event.key === "ArrowLeft") player.seek(player.media.currentTime - 3);

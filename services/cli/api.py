@@ -88,6 +88,11 @@ class Api:
             async with self._session.ws_connect(self._url + "/ws") as ws:
                 yield ws
         except aiohttp.WSServerHandshakeError as error:
+            try:
+                await self._call("GET", "/ws")  # a refused socket has no body; the same question is answered with one
+            except Refused as told:
+                if told.status == error.status:
+                    raise
             raise Refused(error.status, {"title": "The server refused the socket"}) from error
         except aiohttp.ClientConnectionError as error:
             raise Unreachable(f"Nothing answers at {self._url}. Is the service running (desifre up)?") from error

@@ -3,8 +3,8 @@
 import asyncio
 import shutil
 import wave
-from collections.abc import AsyncIterator
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, suppress
 from pathlib import Path
 
 RATE = 16_000
@@ -22,25 +22,51 @@ class NoSound(Exception):  # noqa: N818 - what is missing
     """Nothing here can read this file, or record."""
 
 
-async def file(path: Path, *, fast: bool) -> AsyncIterator[bytes]:
-    """A recording in pieces, as fast as it was spoken unless `fast`. Raises `NoSound`."""
-    loop = asyncio.get_running_loop()
-    begun, sent = loop.time(), 0
-    async for piece in _wave(path) if _is_plain(path) else _programs(_converter(path)):
-        yield piece
-        sent += len(piece)
-        if not fast:
-            await asyncio.sleep(max(0.0, begun + sent / (2 * RATE) - loop.time()))
+class Microphone:
+    """What is said here. Raises `NoSound` where no program is there that records."""
 
+    def __init__(self) -> None:
+        found = next((command for command in MICROPHONES if shutil.which(command[0])), None)
+        if found is None:
+            raise NoSound(f"No program that records: install one of {', '.join(one[0] for one in MICROPHONES)}.")
+        self._command = found
 
-async def microphone() -> AsyncIterator[bytes]:
-    """What is said here, until the program is stopped. Raises `NoSound`."""
-    for command in MICROPHONES:
-        if shutil.which(command[0]):
-            async for piece in _programs(command):
+    async def pieces(self, stop: asyncio.Event) -> AsyncIterator[bytes]:
+        """Sound until `stop` is set, or until the program ends. Raises `NoSound` when it fails, or gives none."""
+        silent = True
+        async with aclosing(_output(self._command, stop)) as output:
+            async for piece in output:
+                silent = False
                 yield piece
-            return
-    raise NoSound(f"No program that records: install one of {', '.join(command[0] for command in MICROPHONES)}.")
+        if silent and not stop.is_set():
+            raise NoSound(f"{self._command[0]} gave no sound: is there a microphone?")
+
+
+class File:
+    """A recording, as fast as it was spoken unless `fast`. Raises `NoSound` where nothing here can read it."""
+
+    def __init__(self, path: Path, *, fast: bool) -> None:
+        self._path = path
+        self._fast = fast
+        self._plain = _is_plain(path)
+        if not self._plain and not shutil.which("ffmpeg"):
+            raise NoSound(
+                f"{path.name} is no WAV of 16 kHz mono with 16 bits, and ffmpeg, which makes one, is not here."
+            )
+
+    async def pieces(self, stop: asyncio.Event) -> AsyncIterator[bytes]:
+        """Sound until its end, or until `stop` is set. Raises `NoSound` when it cannot be read."""
+        loop = asyncio.get_running_loop()
+        begun, sent = loop.time(), 0
+        source = _wave(self._path) if self._plain else _output(_converter(self._path), stop)
+        async with aclosing(source) as pieces:
+            async for piece in pieces:
+                if stop.is_set():
+                    return
+                yield piece
+                sent += len(piece)
+                if not self._fast:
+                    await asyncio.sleep(max(0.0, begun + sent / (2 * RATE) - loop.time()))
 
 
 def _is_plain(path: Path) -> bool:
@@ -51,24 +77,34 @@ def _is_plain(path: Path) -> bool:
         return False
 
 
-async def _wave(path: Path) -> AsyncIterator[bytes]:
+async def _wave(path: Path) -> AsyncGenerator[bytes, None]:
     with wave.open(str(path)) as sound:
         while piece := await asyncio.to_thread(sound.readframes, PIECE // 2):
             yield piece
 
 
 def _converter(path: Path) -> tuple[str, ...]:
-    if not shutil.which("ffmpeg"):
-        raise NoSound(f"{path.name} is no WAV of 16 kHz mono with 16 bits, and ffmpeg, which makes one, is not here.")
     file = f"file:{path}"
     return ("ffmpeg", "-loglevel", "error", "-i", file, "-f", "s16le", "-ar", str(RATE), "-ac", "1", "-")
 
 
-async def _programs(command: tuple[str, ...]) -> AsyncIterator[bytes]:
-    process = await asyncio.create_subprocess_exec(
-        *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE
-    )
+async def _output(command: tuple[str, ...], stop: asyncio.Event) -> AsyncGenerator[bytes, None]:
+    """What a program writes, until its end; `stop` ends it, and what it has written by then still comes."""
+    try:
+        # In a session of its own: Ctrl-C is for us, who then let it end.
+        process = await asyncio.create_subprocess_exec(
+            *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, start_new_session=True
+        )
+    except OSError as error:
+        raise NoSound(f"{command[0]} cannot be started: {error.strerror}.") from None
     assert process.stdout
+
+    async def end() -> None:
+        await stop.wait()
+        with suppress(ProcessLookupError):
+            process.terminate()
+
+    ending = asyncio.create_task(end(), name="recorder")
     try:
         while True:
             try:
@@ -77,9 +113,11 @@ async def _programs(command: tuple[str, ...]) -> AsyncIterator[bytes]:
                 if last.partial:
                     yield last.partial
                 break
-        if await process.wait():
+        if await process.wait() and not stop.is_set():
             raise NoSound(f"{command[0]} ended with code {process.returncode}.")
     finally:
+        ending.cancel()
+        await asyncio.gather(ending, return_exceptions=True)
         with suppress(ProcessLookupError):
             process.kill()
         await process.wait()

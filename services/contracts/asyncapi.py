@@ -5,7 +5,7 @@ The application that it describes is the service as a whole: it receives what ot
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from pydantic.json_schema import models_json_schema
 
@@ -32,6 +32,7 @@ from services.contracts.auth import (
 from services.contracts.callbacks import CallbackWork
 from services.contracts.events import Record, SegmentsEvent
 from services.contracts.jobs import Frozen, Lane, Outcome
+from services.contracts.live import OFFSET, OP, Op, Out, Session
 from services.contracts.parts import JobWork, PartWork
 from services.contracts.submit import TRACEPARENT, Rejected, Submit
 
@@ -47,12 +48,24 @@ _PARAMETERS: Mapping[str, dict[str, Any]] = {
     "job": {"description": "id of the job"},
     "lane": {"description": "how urgent", "enum": [lane.value for lane in Lane]},
     "n": {"description": "number of the part, from 0"},
+    "session": {"description": "id of the live session, which is the job's"},
+}
+_INPUT = {
+    "type": "object",
+    "properties": {
+        OFFSET: {"type": "string", "description": "bytes of audio before this message"},
+        OP: {"enum": [op.value for op in Op], "description": "what a message without audio asks for"},
+    },
+    "required": [OFFSET],
 }
 
 
 @dataclass(frozen=True, slots=True)
 class _Channel:
-    """One subject: `action` is what the service does there; `inner` is for the service's own processes alone."""
+    """One subject: `action` is what the service does there; `inner` is for the service's own processes alone.
+
+    `variants`: one of these in place of one `message`, told apart by `type`. `headers` stand for those of a trace.
+    """
 
     name: str
     address: str
@@ -63,6 +76,9 @@ class _Channel:
     reply: type[Frozen] | None = None
     inner: bool = False
     traced: bool = False
+    variants: tuple[type[Frozen], ...] = ()
+    headers: Mapping[str, Any] | None = None
+    content: str | None = None
 
 
 def _channels() -> Iterable[_Channel]:
@@ -124,6 +140,7 @@ def _channels() -> Iterable[_Channel]:
         *("cancel", subjects.cancel(tenant, job), "send", None, "A hint that this job was cancelled; empty."),
         inner=True,
     )
+    yield from _live("{session}")
     yield _Channel(*("revoked", subjects.KEYS_REVOKED, "send", Revoked, "A key that works no more."), inner=True)
     for subject, ask, answer in (
         (subjects.KEYS_VERIFY, Verify, Claims),
@@ -143,21 +160,52 @@ def _channels() -> Iterable[_Channel]:
         yield _Channel(name, subject, "receive", ask, "A request to keys.", reply=answer, inner=True)
 
 
+def _live(session: str) -> Iterable[_Channel]:
+    """What ingest and transcriber say to one another; clients hear it over WebSocket, see docs/live.md."""
+    for name, subject, message, text in (
+        ("liveOpen", subjects.live_open(session), Session, "A live session, to be heard by whoever claims it."),
+        ("liveDone", subjects.live_done(session), None, "The session's job has its outcome; empty."),
+    ):
+        yield _Channel(name, subject, "send", message, text, stream=subjects.LIVE, inner=True)
+    yield _Channel(
+        *(
+            "liveAudio",
+            subjects.live_audio(session),
+            "send",
+            None,
+            "A piece of what a client sends.",
+        ),
+        stream=subjects.LIVE,
+        inner=True,
+        headers=_INPUT,
+        content="application/octet-stream",
+    )
+    yield _Channel(
+        *("liveOut", subjects.live_out(session), "send", None, "What is heard."),
+        stream=subjects.LIVE,
+        inner=True,
+        variants=get_args(Out),
+    )
+
+
 def document(version: str) -> dict[str, Any]:
     """The document, as JSON takes it; `version` is that of the service."""
     channels: dict[str, Any] = {}
     operations: dict[str, Any] = {}
     messages: dict[str, Any] = {}
-    models = {one for channel in _channels() for one in (channel.message, channel.reply) if one is not None}
+    models = {
+        one for channel in _channels() for one in (channel.message, channel.reply, *channel.variants) if one is not None
+    }
     for channel in _channels():
         stream = f" On the stream {channel.stream}." if channel.stream else " Not on any stream."
         inner = " For the service's own processes." if channel.inner else ""
         channels[channel.name] = _channel(channel, f"{channel.text}{stream}{inner}")
-        messages[channel.name] = _message(channel.message, channel.text, channel.traced)
+        for name, model in _messages_of(channel).values():
+            messages[name] = _message(model, channel.text, channel)
         operation = {"action": channel.action, "channel": {"$ref": f"#/channels/{channel.name}"}}
         if channel.reply is not None:
             answer = f"{channel.name}Reply"
-            messages[answer] = _message(channel.reply, "The answer.", False)
+            messages[answer] = _message(channel.reply, "The answer.")
             channels[answer] = {
                 "address": None,
                 "description": "The inbox that the request named.",
@@ -194,19 +242,34 @@ def document(version: str) -> dict[str, Any]:
     }
 
 
+def _messages_of(channel: _Channel) -> dict[str, tuple[str, type[Frozen] | None]]:
+    """Of each message of a channel its name there, and that among all messages, with its model."""
+    if not channel.variants:
+        return {"message": (channel.name, channel.message)}
+    return {
+        kind: (channel.name + "".join(word.title() for word in kind.split("_")), model)
+        for model in channel.variants
+        for kind in [str(model.model_fields["type"].default)]
+    }
+
+
 def _channel(channel: _Channel, text: str) -> dict[str, Any]:
     parameters = {name: one for name, one in _PARAMETERS.items() if f"{{{name}}}" in channel.address}
     return {
         "address": channel.address,
         "description": text,
-        "messages": {"message": {"$ref": f"#/components/messages/{channel.name}"}},
+        "messages": {
+            key: {"$ref": f"#/components/messages/{name}"} for key, (name, _) in _messages_of(channel).items()
+        },
         **({"parameters": parameters} if parameters else {}),
     }
 
 
-def _message(model: type[Frozen] | None, text: str, traced: bool) -> dict[str, Any]:
+def _message(model: type[Frozen] | None, text: str, channel: _Channel | None = None) -> dict[str, Any]:
+    headers = None if channel is None else channel.headers or (_TRACE if channel.traced else None)
     return {
         "summary": text,
-        **({"headers": _TRACE} if traced else {}),
+        **({"headers": headers} if headers else {}),
+        **({"contentType": channel.content} if channel is not None and channel.content else {}),
         **({"payload": {"$ref": _SCHEMAS + model.__name__}} if model is not None else {}),
     }

@@ -32,6 +32,7 @@ class Code(StrEnum):
     TOO_MANY_STREAMS = "too_many_streams"
     NO_ROOM = "no_room_for_live"
     TAKEN = "session_taken"
+    SESSION_ENDED = "session_ended"
     TOO_LARGE = "too_large"
     LENGTH_REQUIRED = "length_required"
     LENGTH_MISMATCH = "length_mismatch"
@@ -107,6 +108,7 @@ ERRORS: dict[Code, Kind] = {
         503, "No engine has room for another live session", "Come back after Retry-After, or send a recording.", True
     ),
     Code.TAKEN: Kind(409, "Another socket goes on with this session", "Use that one, or resume it here again."),
+    Code.SESSION_ENDED: Kind(409, "The session has ended", "Its words are those of its job; open another session."),
     Code.TOO_LARGE: Kind(413, "The upload is too large", "Split the recording, or use a compressed format."),
     Code.LENGTH_REQUIRED: Kind(411, "No Content-Length", "Send the length of the body in Content-Length."),
     Code.LENGTH_MISMATCH: Kind(400, "The upload broke off", "Send the whole body again.", True),

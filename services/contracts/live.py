@@ -270,13 +270,13 @@ class LiveClose(IntEnum):
 
     DONE = 1000
     """After the summary."""
+    REFUSED = 1008
+    """What was asked cannot be: the error before says why."""
     FULL = 1013
     """No engine has room: the reason says when to come back."""
-    BROKEN = 4500
-    """Something of the service is away. The session can be resumed."""
+    IDLE = 4408
+    """Nothing came for too long: no session was begun, or the summary before is of what was heard."""
     TAKEN = 4409
     """Another socket has resumed this session."""
-    IDLE = 4408
-    """Nothing came for too long. The session can be resumed."""
-    SLOW = 4413
-    """The reader took nothing, or sent far faster than real time for too long. The session can be resumed."""
+    BROKEN = 4500
+    """Something of the service is away. The session can be resumed."""

@@ -10,7 +10,7 @@ from services.contracts import objects, subjects
 from services.contracts.auth import Admit, Claims, Granted, Scope
 from services.contracts.errors import Code, Problem
 from services.contracts.ids import is_job_id, new_job_id
-from services.contracts.jobs import Door, Lane, Options
+from services.contracts.jobs import Door, Lane, Options, State
 from services.contracts.live import CHUNK, CHUNK_BYTES, OFFSET, OP, Encoding, LiveOptions, Op, Session, Start
 from services.contracts.stream import Cursor, epoch_of
 from services.contracts.transcript import Transcript
@@ -29,10 +29,10 @@ COME_BACK = 15.0
 """Seconds after which to try again when all engines are taken: sessions are short or long, nobody knows."""
 CONTAINERS = (b"\x1a\x45\xdf\xa3", b"OggS")
 """First bytes of what browsers record; MP4 says `ftyp` behind four bytes of length."""
-
-
-class Taken(Exception):  # noqa: N818 - what happened
-    """Another socket has gone on with this session."""
+SIGNATURE = 8
+"""Bytes that tell a container from raw samples."""
+RESUMES = 5
+"""Tries to go on with a session whose last ingest, killed or cut off, may have words of its own on their way."""
 
 
 @dataclass(slots=True)
@@ -42,6 +42,7 @@ class Line:
     session: Session
     received: int = 0
     last: int = 0
+    ended: bool = False
     warm: bool = True
 
 
@@ -100,26 +101,47 @@ class LiveDoor:
         return session
 
     async def resume(self, who: Claims, name: str) -> Line:
-        """A session that is there already, from its last acknowledged byte on. Raises `Problem` JOB_NOT_FOUND."""
+        """A session that is there already, from its last acknowledged byte on; one that has ended may be heard out.
+
+        Raises `Problem` JOB_NOT_FOUND, ERASED, and TAKEN where others resume it at the same time.
+        """
         found = await read_last(self._bus.nc, subjects.LIVE, subjects.live_open(name)) if is_job_id(name) else None
         session = Session.model_validate_json(found.data) if found else None
         if session is None or session.tenant != who.tenant:
             raise Problem(Code.JOB_NOT_FOUND)
+        record = await self._records.get(who.tenant, name)
+        if record is not None and record.state == State.ERASED:
+            raise Problem(Code.ERASED)  # its words are still on the bus for some hours
         line = Line(session)
-        await self._catch_up(line)
-        await self._append(line, b"", Op.BEAT)
+        for tried in range(1, RESUMES + 1):
+            await self._catch_up(line)
+            try:
+                await self.say(line, Op.BEAT)
+                break
+            except Problem:
+                if tried == RESUMES:
+                    raise
         return line
 
     async def write(self, line: Line, audio: bytes) -> None:
-        """Put audio on the bus; when it returns nothing can lose it. Raises `Taken`, `Unavailable`."""
+        """Put audio on the bus; when it returns nothing can lose it. Raises `Problem` TAKEN, SESSION_ENDED."""
+        if line.ended:
+            raise Problem(Code.SESSION_ENDED)
         rate = line.session.live.bytes_per_second
         size = min(CHUNK_BYTES, max(1024, int(rate * CHUNK))) if rate else CHUNK_BYTES
         for at in range(0, len(audio), size):
             await self._append(line, audio[at : at + size], None)
 
     async def say(self, line: Line, op: Op) -> None:
-        """Put an operation behind the audio so far. Raises `Taken`, `Unavailable`."""
-        await self._append(line, b"", op)
+        """Put an operation behind the audio so far; behind the end nothing is asked for. Raises `Problem` TAKEN."""
+        if not line.ended:
+            await self._append(line, b"", op)
+            line.ended = op is Op.END
+
+    async def lost(self, line: Line) -> bool:
+        """Whether a session was ended because nothing came."""
+        last = await read_last(self._bus.nc, subjects.LIVE, subjects.live_audio(line.session.session))
+        return last is not None and (last.headers or {}).get(OP) == Op.LOST
 
     async def _append(self, line: Line, audio: bytes, op: Op | None) -> None:
         headers = {OFFSET: str(line.received)} | ({OP: op.value} if op else {})
@@ -127,7 +149,8 @@ class LiveDoor:
         try:
             line.last = await self._bus.append(subject, audio, line.last, headers)
         except Conflict:
-            raise Taken from None
+            await self._catch_up(line)
+            raise Problem(Code.SESSION_ENDED if line.ended else Code.TAKEN) from None
         except Unavailable:
             # It may be there all the same: then it must not be sent again.
             before = line.received
@@ -143,6 +166,7 @@ class LiveDoor:
             headers = last.headers or {}
             line.last = int(headers["Nats-Sequence"])
             line.received = int(headers[OFFSET]) + len(last.data)
+            line.ended = headers.get(OP) in (Op.END, Op.LOST)
 
     async def text(self, session: Session) -> str:
         """The text of a session that has become a job; empty when it is not there."""

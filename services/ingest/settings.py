@@ -59,6 +59,9 @@ class Settings(Common):
     live_max_seconds: float = Field(
         4 * 3600.0, gt=0, le=5 * 3600, description="a live session is ended when it has lasted so long"
     )
+    stream_idle: float = Field(
+        60, gt=0, description="seconds for which a socket without a watch and without a live session may be silent"
+    )
     stream_backlog: int = Field(
         1 << 20, gt=0, description="bytes of events that wait for one slow reader, before it is told to watch again"
     )

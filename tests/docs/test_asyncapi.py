@@ -10,14 +10,13 @@ from jsonschema import Draft202012Validator
 from infra.nats import permissions
 from services.contracts import subjects
 from services.contracts.jobs import Door, Lane, Manifest, Options
+from services.contracts.live import UtteranceEnd
 from services.contracts.submit import Rejected
 from services.runtime.records import fresh
 from services.runtime.streams import stream_configs
 from tests.docs.pages import DOCS
 
 DOCUMENT: dict[str, Any] = json.loads((DOCS / "asyncapi.json").read_text())
-OF_LIVE = {"LIVE"}
-"""Streams between ingest and transcriber alone, described in their own page."""
 
 
 def references(part: Any) -> Iterator[str]:
@@ -41,9 +40,9 @@ def follow(reference: str) -> Any:
     return found
 
 
-def payload(channel: str) -> Draft202012Validator:
-    """A validator of the messages of this channel."""
-    reference = follow(DOCUMENT["channels"][channel]["messages"]["message"]["$ref"])["payload"]["$ref"]
+def payload(channel: str, message: str = "message") -> Draft202012Validator:
+    """A validator of the messages of this channel, or of one kind of them."""
+    reference = follow(DOCUMENT["channels"][channel]["messages"][message]["$ref"])["payload"]["$ref"]
     return Draft202012Validator({"$ref": reference, "components": DOCUMENT["components"]})
 
 
@@ -72,9 +71,11 @@ def test_every_subject_of_a_stream_is_in_it() -> None:
     addresses = [one["address"] for one in DOCUMENT["channels"].values() if one["address"]]
     patterns = {".".join("*" if step.startswith("{") else step for step in one.split(".")) for one in addresses}
     for config in stream_configs():
-        if not config["name"].startswith("KV_") and config["name"] not in OF_LIVE:
-            assert set(config["subjects"]) <= patterns, config["name"]
+        if not config["name"].startswith("KV_"):
+            # That of live sessions takes in more than one kind of subject.
+            assert config["subjects"] == [subjects.ALL_LIVE] or set(config["subjects"]) <= patterns, config["name"]
     assert subjects.ALL_STATES in patterns
+    assert {subjects.ALL_LIVE_OPEN, subjects.ALL_LIVE_DONE, "live.*.audio", "live.*.out"} <= patterns
     keys = permissions.table()["keys"].subscribe
     assert "keys.v1.>" in keys
     endpoints = {value for value in vars(subjects).values() if str(value).startswith("keys.v1.")}
@@ -97,7 +98,7 @@ def test_its_schema_of_submissions_takes_what_the_door_takes(message: dict[str, 
 
 
 def test_its_schemas_take_what_is_sent() -> None:
-    """A record and a rejection, as they are encoded, are valid."""
+    """A record, a rejection and what is heard live, as they are encoded, are valid."""
     manifest = Manifest(
         job="job_0",
         tenant="t" * 16,
@@ -112,8 +113,13 @@ def test_its_schemas_take_what_is_sent() -> None:
         external_id="1",
     )
     rejected = Rejected(code="empty_file", sentence="s", remedy="r")
-    for channel, message in (("state", fresh(manifest)), ("rejected", rejected)):
+    said = UtteranceEnd(position=1.0, last_word_end=0.5)
+    for channel, kind, message in (
+        ("state", "message", fresh(manifest)),
+        ("rejected", "message", rejected),
+        ("liveOut", "utterance_end", said),
+    ):
         found = json.loads(message.encode())
-        payload(channel).validate(found)
+        payload(channel, kind).validate(found)
         first = next(iter(found))
-        assert not payload(channel).is_valid({**found, first: {"not": "so"}})
+        assert not payload(channel, kind).is_valid({**found, first: {"not": "so"}})

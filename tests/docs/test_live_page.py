@@ -1,20 +1,18 @@
-"""The page of live speech names what goes over the wire, and its numbers are those of the code."""
+"""The page of live speech names what goes over the wire, all of it and nothing else; its numbers are the code's."""
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from services.contracts import live
+from services.contracts import live, stream
 from services.contracts.jobs import Frozen
-from services.ingest.http import call, socket
+from services.ingest.http import call, frames, wire
 
 PAGE = (Path(__file__).parents[2] / "docs" / "live.md").read_text()
-ASKED = (live.Start, live.Resume, live.Finalize, live.KeepAlive, live.CloseStream)
-TOLD = (
-    *(live.Ready, live.Received, live.Claimed, live.SpeechStarted, live.Interim),
-    *(live.Final, live.UtteranceEnd, live.Lag, live.Summary),
-)
+ASKED: tuple[type[Frozen], ...] = get_args(frames.Spoken)
+TOLD: tuple[type[Frozen], ...] = tuple({*get_args(live.Out), live.Ready, live.Received, live.Summary} - {live.Ended})
 INNER = {"type", "input", "resume", "engine"}
 """What a client is not told."""
 
@@ -24,20 +22,48 @@ def kind(message: type[Frozen]) -> str:
     return str(message.model_fields["type"].default)
 
 
-@pytest.mark.parametrize("message", [*ASKED, *TOLD], ids=kind)
-def test_each_message_stands_in_a_table_with_its_fields(message: type[Frozen]) -> None:
-    """The row of a message names all its fields and no others."""
-    row = re.search(rf"^\| `{kind(message)}` \|([^|]*)\|", PAGE, re.MULTILINE)
-    assert row is not None
-    assert sorted(re.findall(r"`(\w+)`", row[1])) == sorted(name for name in message.model_fields if name not in INNER)
+def rows(heading: str) -> dict[str, str]:
+    """The rows of the table under a heading: what stands in their first column, as code, and their second."""
+    table = PAGE.split(f"## {heading}\n")[1].split("\n## ")[0]
+    return dict(re.findall(r"^\| `(\w+)` \|([^|]*)\|", table.split("|---", 1)[1], re.MULTILINE))
+
+
+@pytest.mark.parametrize(
+    ("heading", "messages", "elsewhere"),
+    [("What you send", ASKED, set()), ("What you receive", TOLD, {"error"})],
+    ids=["sent", "received"],
+)
+def test_the_tables_are_the_messages(heading: str, messages: tuple[type[Frozen], ...], elsewhere: set[str]) -> None:
+    """Each message has a row with all its fields and no others, and no row is of a message that is not there."""
+    found = rows(heading)
+    assert found.keys() - elsewhere == {kind(message) for message in messages}
+    for message in messages:
+        fields = sorted(name for name in message.model_fields if name not in INNER)
+        assert sorted(re.findall(r"`(\w+)`", found[kind(message)])) == fields, kind(message)
+
+
+def test_every_message_of_the_contract_is_said_by_somebody() -> None:
+    """A message that is added to the contract belongs to a client, to the engine, or to the door; else it is dead."""
+    messages = {
+        one for one in vars(live).values() if isinstance(one, type) and issubclass(one, Frozen) and has_kind(one)
+    }
+    assert messages == {*ASKED, *TOLD, live.Ended}
+    assert {kind(one) for one in ASKED} <= frames.MESSAGES.keys()
+    assert frames.MESSAGES.keys() - {kind(one) for one in ASKED} == {"watch", "unwatch", "ping"}
+
+
+def has_kind(message: type[Frozen]) -> bool:
+    """Whether it goes over the wire by itself."""
+    return "type" in message.model_fields
 
 
 def test_codes_encodings_and_numbers() -> None:
     """Codes of closing, encodings and limits are the code's."""
-    for code in (live.LiveClose.DONE, live.LiveClose.FULL, live.LiveClose.TAKEN, live.LiveClose.BROKEN):
-        assert str(code.value) in PAGE
+    table = PAGE.split("## How it is closed\n")[1].split("\n## ")[0]
+    codes = {int(code) for code in re.findall(r"^\| (\d{4}) \|", table, re.MULTILINE)}
+    assert codes == {*live.LiveClose, *stream.Close, 1006, 1009}
     for encoding in live.Encoding:
         assert f"`{encoding}`" in PAGE
     assert f"within {live.RESUME_WITHIN:g} seconds" in PAGE
-    assert f"up to {socket.LARGEST >> 10} KiB" in PAGE
+    assert f"up to {wire.LARGEST >> 10} KiB" in PAGE
     assert f"up to {call.FASTEST:g} times" in PAGE

@@ -36,6 +36,11 @@ class Speaker:
         for at in range(0, len(samples), PIECE):
             await self.ws.send_bytes(samples[at : at + PIECE].astype("<i2").tobytes())
 
+    async def send(self, sound: bytes, *, piece: int = 2 * PIECE) -> None:
+        """Send bytes of any encoding in pieces."""
+        for at in range(0, len(sound), piece):
+            await self.ws.send_bytes(sound[at : at + piece])
+
     async def next(self) -> dict[str, Any] | None:
         """The next message; None when the socket is closed."""
         message = await self.ws.receive(timeout=PATIENCE)
@@ -101,6 +106,11 @@ def recorded(samples: Samples, container: str = "webm", codec: str = "libopus") 
         for packet in stream.encode(None):
             out.mux(packet)
     return file.getvalue()
+
+
+async def recording_of(caller: Caller, job: str) -> bytes:
+    """The raw samples that a session's job has kept, without their header."""
+    return (await caller("GET", f"/jobs/{job}/audio")).body[44:]
 
 
 async def settled(caller: Caller, job: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -11,12 +12,14 @@ from typing import Annotated, Any
 import aiohttp
 import typer
 
-from services.cli.api import Api
+from services.cli.api import Api, Unreachable
 from services.cli.commands.client import HERE, Key, Url, run_with
-from services.cli.sound import NoSound, file, microphone
+from services.cli.sound import File, Microphone, NoSound
 
 TRIES = 30
 """Attempts, a second apart, to take up a session whose connection broke."""
+KEPT = 4 << 20
+"""Bytes of sound that wait here until they are safe; what reads a file waits for them."""
 
 
 def register(root: typer.Typer) -> None:
@@ -29,7 +32,9 @@ def live(
         Path | None, typer.Argument(help="A recording, sent as fast as it was spoken.", exists=True, dir_okay=False)
     ] = None,
     mic: Annotated[bool, typer.Option("--mic", help="What is said here, until Ctrl-C.")] = False,
-    fast: Annotated[bool, typer.Option("--fast", help="Send the recording as fast as it is taken.")] = False,
+    fast: Annotated[
+        bool, typer.Option("--fast/--pace", help="Send the recording as fast as it is taken, or as it was spoken.")
+    ] = False,
     model: Annotated[str | None, typer.Option(help="base, tiny.en, …; the server's default if not given.")] = None,
     language: Annotated[str | None, typer.Option(help="ISO 639-1 code; detected if not given.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs: every message, one to a line.")] = False,
@@ -40,10 +45,22 @@ def live(
         raise typer.BadParameter("either a recording or --mic")
     start = {name: value for name, value in {"model": model, "language": language}.items() if value}
 
+    try:
+        sound = Microphone() if recording is None else File(recording, fast=fast)
+    except NoSound as error:
+        typer.echo(f"desifre: {error}", err=True)
+        raise typer.Exit(2) from None
+
     async def work(api: Api) -> int:
-        sound = microphone() if recording is None else file(recording, fast=fast)
+        loop, stop = asyncio.get_running_loop(), asyncio.Event()
+
+        def enough() -> None:
+            stop.set()  # the last words and the summary are still waited for
+            loop.remove_signal_handler(signal.SIGINT)  # the second time there is no waiting
+
+        loop.add_signal_handler(signal.SIGINT, enough)
         try:
-            return await _Conversation(api, sound, _Screen(as_json)).hold(start)
+            return await _Conversation(api, sound.pieces(stop), _Screen(as_json)).hold(start)
         except NoSound as error:
             typer.echo(f"desifre: {error}", err=True)
             return 2
@@ -100,18 +117,24 @@ class _Conversation:
         self._session: str | None = None
         self._cursor: str | None = None
         self._more = asyncio.Event()
+        self._fewer = asyncio.Event()
 
     async def hold(self, start: dict[str, str]) -> int:
         """To its end: 0 when the session became a transcript."""
         reading = asyncio.create_task(self._read(), name="sound")
         try:
             for tries in range(TRIES):
-                async with self._api.socket() as ws:
-                    first: dict[str, str | None] = {"type": "start", **start}
-                    if self._session is not None:
-                        first = {"type": "resume", "session_id": self._session, "after": self._cursor}
-                    await ws.send_str(json.dumps({name: value for name, value in first.items() if value}))
-                    code = await self._converse(ws, reading)
+                try:
+                    async with self._api.socket() as ws:
+                        first: dict[str, str | None] = {"type": "start", **start}
+                        if self._session is not None:
+                            first = {"type": "resume", "session_id": self._session, "after": self._cursor}
+                        await ws.send_str(json.dumps({name: value for name, value in first.items() if value}))
+                        code = await self._converse(ws, reading)
+                except (Unreachable, ConnectionError):
+                    if self._session is None:
+                        raise
+                    code = None  # it may be started again at this very moment
                 if code is not None:
                     return code
                 typer.echo("desifre: the connection broke; taking the session up again", err=True)
@@ -128,13 +151,15 @@ class _Conversation:
                 async for piece in pieces:
                     self._kept += piece
                     self._more.set()
+                    while len(self._kept) > KEPT:
+                        self._fewer.clear()
+                        await self._fewer.wait()
         finally:
             self._ended = True
             self._more.set()
 
     async def _converse(self, ws: aiohttp.ClientWebSocketResponse, reading: asyncio.Task[None]) -> int | None:
         sending: asyncio.Task[None] | None = None
-        refused = False
         try:
             async for message in ws:
                 told = json.loads(message.data)
@@ -151,9 +176,9 @@ class _Conversation:
                         if reading.done():
                             reading.result()
                         return 0 if told["state"] == "completed" else 1
-                    case "error":
-                        refused = sending is None
-            if refused or ws.close_code in (1008, 1013, 4403, 4409):
+                    case "error" if sending is None and told["code"] != "unavailable":
+                        return 3
+            if ws.close_code in (1008, 1013, 4403, 4409):
                 return 3
             return None
         finally:
@@ -164,6 +189,7 @@ class _Conversation:
     def _forget(self, received: int) -> None:
         del self._kept[: max(0, received - self._kept_from)]
         self._kept_from = max(self._kept_from, received)
+        self._fewer.set()
 
     async def _speak(self, ws: aiohttp.ClientWebSocketResponse) -> None:
         at = self._kept_from

@@ -9,16 +9,16 @@ from services.contracts import subjects
 from services.contracts.auth import Claims
 from services.contracts.errors import Code, Problem
 from services.contracts.jobs import State
-from services.contracts.live import LiveClose, Op, Ready, Received, Resume, Start, Summary
+from services.contracts.live import Encoding, LiveClose, Op, Ready, Received, Resume, Start, Summary
 from services.contracts.stream import Cursor
-from services.ingest.live import Line, LiveDoor, Taken, encoding_of
+from services.ingest.live import SIGNATURE, Line, LiveDoor, encoding_of
 from services.runtime.bus import Bus
 from services.runtime.jsapi import Unavailable
 from services.runtime.lifecycle import cancel
 from services.runtime.tail import Tail
 
 TELL = 1.0
-"""Seconds of audio, by the clock, between two messages that say how much is safe."""
+"""Seconds, by the clock, between two messages that say how much is safe."""
 FASTEST = 4.0
 """Times real time at which audio is taken in, beyond a first half minute; who sends faster waits."""
 AHEAD = 30.0
@@ -30,28 +30,53 @@ Send = Callable[[str], Awaitable[None]]
 
 
 class Call:
-    """Speaks for one socket. Every method may raise `Problem`, `Taken`, `Unavailable`, ConnectionError from `send`."""
+    """Speaks for one socket. Every method may raise `Problem`, `Unavailable`, ConnectionError from `send`.
 
-    def __init__(self, door: LiveDoor, bus: Bus, who: Claims, send: Send) -> None:
+    `unasked`: how a client is heard that sends audio before it has said `start`, by what its first bytes are.
+    `plain`: such a client reads the whole text so far in each message.
+    """
+
+    def __init__(
+        self,
+        door: LiveDoor,
+        bus: Bus,
+        who: Claims,
+        send: Send,
+        unasked: Callable[[Encoding], Start],
+        *,
+        plain: bool,
+    ) -> None:
         self._door = door
         self._bus = bus
         self._who = who
         self._send = send
+        self._unasked = unasked
+        self._plain = plain
         self._line: Line | None = None
-        self._plain = False
+        self._head = b""
         self._text = ""
-        self._told = 0.0
         self._begun = 0.0
         self._taken = 0
-        self._following: asyncio.Task[None] | None = None
+        self._came = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
         self.over: asyncio.Future[LiveClose] = asyncio.get_running_loop().create_future()
         """Done when the session has ended and everything was said."""
 
-    async def start(self, start: Start, *, plain: bool = False) -> None:
-        """Open a session. `plain`: for a client that just sends audio and reads `text`."""
+    @property
+    def open(self) -> bool:
+        """Whether there is a session."""
+        return self._line is not None
+
+    @property
+    def heard(self) -> bool:
+        """Whether there is a session, or audio for one."""
+        return self.open or bool(self._head)
+
+    async def start(self, start: Start) -> None:
+        """Open a session."""
         self._only_once()
-        self._plain = plain
         line = await self._door.open(self._who, start)
+        self._plain = False
         await self._begin(line, 0, resumed=False)
 
     async def resume(self, resume: Resume) -> None:
@@ -59,10 +84,11 @@ class Call:
         self._only_once()
         after = await self._door.after(resume.after)
         line = await self._door.resume(self._who, resume.session_id)
+        self._plain = False
         await self._begin(line, after, resumed=True)
 
     def _only_once(self) -> None:
-        if self._line is not None:
+        if self._line is not None or self._head:
             raise Problem(Code.MALFORMED, "A socket has one live session.")
 
     async def _begin(self, line: Line, after: int, *, resumed: bool) -> None:
@@ -81,30 +107,40 @@ class Call:
                 cursor=str(Cursor(await self._door.epoch(), after)) if after else None,
             ).model_dump_json(exclude_none=True)
         )
-        self._following = asyncio.create_task(self._follow(line, after), name="live results")
+        self._tasks = [
+            asyncio.create_task(self._follow(line, after), name="live results"),
+            asyncio.create_task(self._acknowledge(line), name="live receipts"),
+        ]
 
     async def audio(self, data: bytes) -> None:
         """Take audio; back when it is safe."""
         if self._line is None:
-            await self.start(Start(encoding=encoding_of(data)), plain=True)
+            # Browsers cut where they like: the first piece may be a single byte, which tells nothing yet.
+            self._head += data
+            if len(self._head) < SIGNATURE:
+                return
+            data = await self._begin_unasked()
         line = self._line
         assert line is not None
         self._taken += len(data)
         await self._door.write(line, data)
-        loop = asyncio.get_running_loop()
-        if loop.time() - self._told >= TELL:
-            self._told = loop.time()
-            rate = line.session.live.bytes_per_second
-            seconds = round(line.received / rate, 3) if rate else None
-            await self._send(Received(received=line.received, seconds=seconds).model_dump_json(exclude_none=True))
+        self._came.set()
         await self._not_too_fast(line)
+
+    async def _begin_unasked(self) -> bytes:
+        """Open a session for the audio that has come; returns that audio, which is still to be written."""
+        head, self._head = self._head, b""
+        line = await self._door.open(self._who, self._unasked(encoding_of(head)))
+        await self._begin(line, 0, resumed=False)
+        return head
 
     async def _not_too_fast(self, line: Line) -> None:
         """Whoever sends much faster than people speak waits: nothing is dropped, and others are heard too."""
         rate = line.session.live.bytes_per_second or CONTAINER_RATE
         ahead = self._taken / rate / FASTEST - (asyncio.get_running_loop().time() - self._begun) - AHEAD
         if ahead > 0:
-            await asyncio.sleep(min(ahead, 1.0))
+            # The largest message in the leanest encoding makes this 8 s; a ping is waited for longer.
+            await asyncio.sleep(ahead)
 
     async def finalize(self) -> None:
         """Have everything so far made final."""
@@ -119,15 +155,32 @@ class Call:
         await self._say(Op.END)
 
     async def _say(self, op: Op) -> None:
+        if self._line is None and self._head:
+            head = await self._begin_unasked()
+            assert self._line is not None
+            await self._door.write(self._line, head)
         if self._line is None:
             raise Problem(Code.MALFORMED, "There is no live session: send `start`, `resume` or audio first.")
         await self._door.say(self._line, op)
 
     async def leave(self) -> None:
         """The socket is gone; the session waits for its client for a minute."""
-        await cancel(*([self._following] if self._following else []))
+        await cancel(*self._tasks)
         if self.over.done() and not self.over.cancelled():
             self.over.exception()  # told already, or of no interest to anybody any more
+
+    async def _acknowledge(self, line: Line) -> None:
+        """Say how much is safe, about once a second while audio comes, and of the last of it too."""
+        rate = line.session.live.bytes_per_second
+        try:
+            while True:
+                await self._came.wait()
+                self._came.clear()
+                seconds = round(line.received / rate, 3) if rate else None
+                await self._send(Received(received=line.received, seconds=seconds).model_dump_json(exclude_none=True))
+                await asyncio.sleep(TELL)
+        except ConnectionError:
+            pass  # whoever reads from the socket learns of it too
 
     async def _follow(self, line: Line, after: int) -> None:
         """Pass on what is heard, each message once and in order."""
@@ -181,7 +234,7 @@ class Call:
             error=problem.body() if problem else None,
         )
         await self._send(summary.model_dump_json(exclude_none=True))
-        self._finish(LiveClose.DONE)
+        self._finish(LiveClose.IDLE if await self._door.lost(line) else LiveClose.DONE)
 
     def _finish(self, how: LiveClose | Exception) -> None:
         if self.over.done():
@@ -190,6 +243,3 @@ class Call:
             self.over.set_exception(how)
         else:
             self.over.set_result(how)
-
-
-__all__ = ["Call", "Taken"]

@@ -1,7 +1,7 @@
 """Deepgram's listening endpoints: a program written for them changes one address, live or with a recording."""
 
 import asyncio
-import contextlib
+import hashlib
 import json
 import time
 from typing import Any
@@ -11,8 +11,7 @@ from aiohttp import WSMsgType, web
 from services.contracts.auth import Claims, Scope
 from services.contracts.errors import Code, Problem
 from services.contracts.jobs import State
-from services.contracts.live import LiveClose
-from services.ingest import messages
+from services.contracts.live import Encoding, LiveClose, Start
 from services.ingest.http import deepgram_form as form
 from services.ingest.http.answers import asked_wait, failure, gone, unfinished
 from services.ingest.http.body import Fields, Submissions
@@ -21,18 +20,16 @@ from services.ingest.http.credentials import TOKEN, check_origin
 from services.ingest.http.deepgram_answers import Translator, prerecorded
 from services.ingest.http.reference import FAILURES, SUBMIT_ERRORS
 from services.ingest.http.route import Answer, Body, Param, Route, claims, digest_of
-from services.ingest.http.socket import FAREWELL, HEARTBEAT, LARGEST, STUCK
+from services.ingest.http.wire import Writer, close_of, trouble, websocket
 from services.ingest.jobs import Jobs
-from services.ingest.live import LiveDoor, Taken, encoding_of
-from services.ingest.problems import problem_of
+from services.ingest.live import LiveDoor
 from services.ingest.relay import Relay
 from services.ingest.settings import Settings
 from services.ingest.streams import Streams
 from services.runtime.bus import Bus
-from services.runtime.logs import get_logger
 
-REFUSED_CLOSE = 1008
-"""Close code of a stream whose parameters or key cannot be."""
+SILENT = 1011
+"""Deepgram's close code for a stream on which nothing came."""
 
 
 class DeepgramRoutes:
@@ -106,27 +103,18 @@ class DeepgramRoutes:
         check_origin(request, self._settings.stream_origins)
         who = claims(request)
         form.known(request.query.items())
-        ws = web.WebSocketResponse(
-            heartbeat=HEARTBEAT,
-            compress=False,
-            max_msg_size=LARGEST,
-            protocols=(TOKEN,),
-            timeout=FAREWELL,
-            writer_limit=1,
-        )
-        if not ws.can_prepare(request):
-            raise Problem(Code.MALFORMED, "This address speaks WebSocket, or takes a recording by POST.")
+        ws = websocket(request, TOKEN)
         async with self._streams.open(who, digest_of(request)) as stream:
             await ws.prepare(request)
             listener = _Listener(ws, request, who, self._door, self._bus, self._settings)
             try:
-                ending = await stream.run("deepgram", listener.serve(), listener.until_over())
+                ending = await stream.run(
+                    "deepgram", listener.serve(), listener.until_over(), listener.until_idle(self._settings.stream_idle)
+                )
             finally:
                 await listener.call.leave()
             if ending is not None:
-                code, reason = ending.value
-                with contextlib.suppress(ConnectionError, TimeoutError):
-                    await ws.close(code=code, message=reason.encode())
+                await listener.close(*ending.value)
         return ws
 
 
@@ -137,27 +125,27 @@ class _Listener:
         self, ws: web.WebSocketResponse, request: web.Request, who: Claims, door: LiveDoor, bus: Bus, settings: Settings
     ) -> None:
         self._ws = ws
-        self._transport = request.transport
+        self._writer = Writer(ws, request.transport)
         self._query = request.query
         self._aliases = settings.model_aliases
-        self._sending = asyncio.Lock()
         self._translator = Translator(
             events=form.wants_events(request.query),
             utterance_ends="utterance_end_ms" in request.query,
             now=time.time(),
         )
-        self._open = False
-        self.call = Call(door, bus, who, self._pass_on)
+        self._heard = hashlib.sha256()
+        self._heard_at = asyncio.get_running_loop().time()
+        self.call = Call(door, bus, who, self._pass_on, self._start, plain=False)
 
     async def serve(self) -> None:
         """Until the client closes, or is gone."""
         try:
             if "encoding" in self._query:
-                await self._begin(None)
+                await self.call.start(self._start(None))
             async for message in self._ws:
+                self._heard_at = asyncio.get_running_loop().time()
                 if message.type == WSMsgType.BINARY and message.data:
-                    if not self._open:
-                        await self._begin(message.data)
+                    self._heard.update(message.data)
                     await self.call.audio(message.data)
                 elif message.type == WSMsgType.BINARY:
                     await self._ask("CloseStream")  # Deepgram's older way to be done
@@ -171,64 +159,68 @@ class _Listener:
     async def until_over(self) -> None:
         """Close the socket when its session has ended."""
         try:
-            await self.call.over
-            await self._ws.close(code=LiveClose.DONE)
+            how = await asyncio.shield(self.call.over)
+            if how is LiveClose.IDLE:
+                await self.close(SILENT, "nothing came")
+            else:
+                await self.close(how)
         except Exception as error:  # noqa: BLE001 - told to the client
             await self._fail(error)
 
-    async def _begin(self, first: bytes | None) -> None:
-        encoding = encoding_of(first) if first is not None else None
-        await self.call.start(form.start(self._query.items(), self._aliases, encoding))
-        self._open = True
+    async def until_idle(self, idle: float) -> None:
+        """Close a socket on which no audio comes; a session that has begun is ended by its engine."""
+        loop = asyncio.get_running_loop()
+        while True:
+            left = idle if self.call.open else self._heard_at + idle - loop.time()
+            if left <= 0:
+                await self.close(SILENT, "nothing came")
+                return
+            await asyncio.sleep(left)
+
+    async def close(self, code: int, reason: str = "") -> None:
+        """Close the socket."""
+        await self._writer.close(code, reason)
+
+    def _start(self, encoding: Encoding | None) -> Start:
+        return form.start(self._query.items(), self._aliases, encoding)
 
     async def _ask(self, kind: str) -> None:
         match kind:
-            case "KeepAlive" if self._open:
-                await self.call.keep_alive()
-            case "Finalize" if self._open:
-                self._translator.finalizing()
-                await self.call.finalize()
-            case "CloseStream" if self._open:
-                await self.call.close()
+            case "KeepAlive":
+                if self.call.open:
+                    await self.call.keep_alive()
+            case "Finalize":
+                if self.call.heard:
+                    self._translator.finalizing()
+                    await self.call.finalize()
             case "CloseStream":
-                await self._send(self._translator.metadata(0.0))
-                await self._ws.close(code=LiveClose.DONE)
-            case "KeepAlive" | "Finalize":
-                pass
+                if self.call.heard:
+                    await self.call.close()
+                else:
+                    await self._send(self._metadata(0.0))
+                    await self.close(LiveClose.DONE)
             case _:
                 raise Problem(Code.MALFORMED, "The `type` of a message is KeepAlive, Finalize or CloseStream.")
 
     async def _fail(self, error: Exception) -> None:
-        problem = problem_of(error)
-        if isinstance(error, Taken):
-            problem = Problem(Code.TAKEN)
-        if problem is None:
-            get_logger().error("a stream met a fault", error=type(error).__name__)
-        code = int(LiveClose.BROKEN)
-        reason = b"see the error"
-        if problem is not None and problem.code == Code.NO_ROOM:
-            code, reason = int(LiveClose.FULL), f"come back in {problem.retry_after or 0:.0f} s".encode()
-        elif problem is not None and problem.kind.status < 500:
-            code = REFUSED_CLOSE
-        with contextlib.suppress(ConnectionError, TimeoutError):
-            await self._pass_on(messages.error(problem or error))
-            await self._ws.close(code=code, message=reason)
+        await self._pass_on(trouble(error), last=True)
+        await self.close(*close_of(error))
 
-    async def _pass_on(self, text: str) -> None:
-        said = self._translator.of(json.loads(text))
-        if said is not None:
-            await self._send(said)
+    async def _pass_on(self, text: str, *, last: bool = False) -> None:
+        message = json.loads(text)
+        if message["type"] == "summary":
+            await self._send(self._metadata(message["duration"]))
+        elif (said := self._translator.of(message)) is not None:
+            if last:
+                await self._writer.last(json.dumps(said))
+            else:
+                await self._send(said)
+
+    def _metadata(self, duration: float) -> dict[str, Any]:
+        return self._translator.metadata(duration, self._heard.hexdigest())
 
     async def _send(self, document: dict[str, Any]) -> None:
-        """Send when it is its turn; a reader that takes nothing is cut off. Raises ConnectionError."""
-        async with self._sending:
-            try:
-                async with asyncio.timeout(STUCK):
-                    await self._ws.send_str(json.dumps(document, ensure_ascii=False))
-            except TimeoutError:
-                if self._transport is not None:
-                    self._transport.abort()
-                raise ConnectionResetError from None
+        await self._writer.send(json.dumps(document, ensure_ascii=False))
 
 
 def _type_of(data: str) -> str:

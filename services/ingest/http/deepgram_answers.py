@@ -79,8 +79,6 @@ class Translator:
                 if not self._utterance_ends:
                     return None
                 return {"type": "UtteranceEnd", "channel": CHANNEL, "last_word_end": message["last_word_end"]}
-            case "summary":
-                return self.metadata(message["duration"])
             case "error":
                 return {
                     "type": "Error",
@@ -104,13 +102,13 @@ class Translator:
             "metadata": {"request_id": self._session, "model_info": _model(self._model), "model_uuid": self._model},
         }
 
-    def metadata(self, duration: float) -> dict[str, Any]:
-        """The last message."""
+    def metadata(self, duration: float, sha256: str) -> dict[str, Any]:
+        """The last message; `sha256` is that of the audio as it came in."""
         return {
             "type": "Metadata",
             "transaction_key": "deprecated",
             "request_id": self._session,
-            "sha256": "",
+            "sha256": sha256,
             "created": _when(self._created),
             "duration": duration,
             "channels": 1,

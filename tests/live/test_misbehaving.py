@@ -1,0 +1,283 @@
+"""Clients that do what they should not: each is told so, none takes more than its share, and no word is lost by it."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aiohttp
+import numpy as np
+import psutil
+import pytest
+
+from infra.stack import Stack
+from infra.stack.process import Process
+from services.ingest.http import call, wire
+from tests.doors.bucket import operator
+from tests.doors.caller import Caller
+from tests.live.speaker import PATIENCE, Speaker, check_finals, recording_of, settled, speaker
+from tests.media import RATE, silence
+from tests.speech import amid_silence, spoken, word_errors
+
+SAID = spoken("en")
+ONCE = amid_silence(SAID, before=0.5, after=1.0)
+SOUND = ONCE.astype("<i2").tobytes()
+
+
+@asynccontextmanager
+async def session(caller: Caller, **options: object) -> AsyncIterator[tuple[Speaker, str]]:
+    """A running session and its id; what is left of it is cancelled, for engines hear only so many."""
+    async with speaker(caller) as it:
+        await it.say("start", **options)
+        job = (await it.until("ready"))["job_id"]
+        try:
+            yield it, job
+        finally:
+            await caller("DELETE", f"/jobs/{job}")
+            await settled(caller, job)
+
+
+async def test_frames_that_are_cut_anywhere_and_text_that_is_nothing(me: Caller) -> None:
+    """Frames of odd lengths are one stream of samples; what cannot be read is told, and the session goes on."""
+    nothing = ["", "no JSON", "[1]", "{}", '{"type": "sing"}', '{"type": "start"}', "[" * 5000]
+    pieces = [1, 1, 3, 1599, 4801, 3333]
+    async with session(me) as (it, job):
+        at = 0
+        for n in range(20):
+            size = pieces[n % len(pieces)]
+            await it.ws.send_bytes(SOUND[at : at + size])
+            at += size
+            await it.ws.send_bytes(b"")
+            if n < len(nothing):
+                await it.ws.send_str(nothing[n])
+                assert (await it.until("error"))["code"] == "malformed_request"
+        await it.send(SOUND[at:], piece=4801)
+        summary = await it.close()
+        assert word_errors(SAID, check_finals(it.of("final"), len(ONCE) / RATE)) <= 0.2
+        assert summary["state"] == "completed"
+        assert await recording_of(me, job) == SOUND
+
+
+@pytest.mark.parametrize(
+    ("said", "named"),
+    [
+        ({"sample_rate": 11}, "sample_rate"),
+        ({"encoding": "mp3"}, "encoding"),
+        ({"loudness": 11}, "loudness"),
+        ({"channels": "two"}, "channels"),
+    ],
+)
+async def test_a_wrong_start_names_its_field(me: Caller, said: dict[str, object], named: str) -> None:
+    """A `start` that cannot be opens nothing and says why; the same socket may say it better."""
+    async with speaker(me) as it:
+        await it.say("start", **said)
+        error = await it.until("error")
+        assert (error["code"], f"`{named}`" in error["detail"]) == ("malformed_request", True)
+        await it.say("finalize")
+        assert "no live session" in (await it.until("error"))["detail"]
+
+
+async def test_a_frame_that_is_too_large(me: Caller) -> None:
+    """It closes the socket with 1009 and is not heard; the session is resumed and has all that came before."""
+    async with speaker(me) as it:
+        await it.say("start")
+        job = (await it.until("ready"))["job_id"]
+        await it.send(SOUND)
+        while (await it.until("received"))["received"] < len(SOUND):
+            pass
+        await it.ws.send_bytes(bytes(wire.LARGEST + 1))
+        while await it.next() is not None:
+            pass
+        assert it.ws.close_code == 1009
+    async with speaker(me) as it:
+        await it.say("resume", session_id=job)
+        assert (await it.until("ready"))["received"] == len(SOUND)
+        await it.close()
+    assert await recording_of(me, job) == SOUND
+
+
+async def test_much_faster_than_people_speak(me: Caller) -> None:
+    """Beyond half a minute audio is taken in four times as fast as it is spoken, not faster, and all of it is heard."""
+    rate, seconds = 8000, 4 * call.AHEAD + 20.0
+    async with session(me, encoding="mulaw", sample_rate=rate) as (it, _):
+        begun = time.monotonic()
+        await it.send(b"\xff" * int(rate * seconds), piece=rate * 10)
+        while True:
+            told = await it.until("received")
+            fastest = call.FASTEST * (time.monotonic() - begun + call.AHEAD)
+            assert told["seconds"] <= fastest + 10.0 + 1.0  # a piece, and what the clocks differ by
+            if told["seconds"] == seconds:
+                break
+        assert abs((await it.close())["duration"] - seconds) < 0.1
+
+
+async def test_much_slower_than_people_speak(me: Caller) -> None:
+    """A client that stops in the middle of a word for seconds costs nothing but those seconds."""
+    async with session(me) as (it, _):
+        for at in range(0, len(SOUND), 64_000):
+            await it.send(SOUND[at : at + 64_000])
+            if at:
+                while (await it.until("interim", "final"))["position"] < at / 2 / RATE - 2.0:
+                    pass
+            await it.say("keepalive")
+        await it.close()
+        assert word_errors(SAID, check_finals(it.of("final"), len(ONCE) / RATE)) <= 0.2
+
+
+async def test_the_quota_ends_in_the_middle(me: Caller, stack: Stack) -> None:
+    """The session ends with the words so far, which are a transcript, and says why."""
+    tenant = next(
+        line.split("\t")[1]
+        for line in operator(stack, "exec", "keys-admin", "--", "list").splitlines()
+        if line.startswith(me.key_id)
+    )
+    operator(stack, "exec", "keys-admin", "--", "quota", tenant, "--hours", str(70 / 3600))
+    async with speaker(me) as it:
+        await it.say("start")
+        job = (await it.until("ready"))["job_id"]
+        await it.speak(np.concatenate([ONCE, silence(60.0), ONCE]))
+        summary = await it.until("summary")
+        while await it.next() is not None:
+            pass
+    assert (summary["state"], summary["error"]["code"]) == ("completed", "quota_exceeded")
+    text = check_finals(it.of("final"), summary["duration"])
+    assert summary["text"] == text.strip()
+    assert word_errors(SAID, "".join(one["text"] for one in it.of("final") if one["end"] < 30.0)) <= 0.2
+    assert (await me("GET", f"/jobs/{job}/result")).json()["text"] == text.strip()
+    async with speaker(me) as it:
+        await it.say("start")
+        assert (await it.until("error"))["code"] == "quota_exceeded"
+
+
+async def test_a_key_that_is_revoked_in_mid_session(me: Caller) -> None:
+    """Its socket is closed with 4403 within a second; another key of the tenant goes on with the session."""
+    made = (await me("POST", f"/keys/{me.key_id}/rotate")).json()
+    other = Caller(me.session, me.base, made["api_key"], made["key_id"])
+    half = len(SOUND) // 2
+    async with speaker(me) as it:
+        await it.say("start")
+        job = (await it.until("ready"))["job_id"]
+        await it.send(SOUND[:half])
+        await it.until("received")
+        assert (await other("DELETE", f"/keys/{me.key_id}")).status in (200, 204)
+        async with asyncio.timeout(1.0):
+            while await it.next() is not None:
+                pass
+        assert it.told[-1] == {"type": "closing", "code": 4403, "reason": "revoked"}
+        assert it.ws.close_code == 4403
+    async with speaker(other) as it:
+        await it.say("resume", session_id=job)
+        await it.send(SOUND[(await it.until("ready"))["received"] :])
+        await it.close()
+    assert word_errors(SAID, check_finals(it.of("final"), len(ONCE) / RATE)) <= 0.2
+    assert await recording_of(other, job) == SOUND
+
+
+async def test_a_ticket_opens_a_session(me: Caller) -> None:
+    """A page that holds no key speaks with a ticket, once; another tenant's ticket does not go on with its session."""
+    ticket = (await me("POST", "/tickets")).json()["ticket"]
+    stranger = await Caller(me.session, me.base).sign_up()
+    theirs = (await stranger("POST", "/tickets")).json()["ticket"]
+    async with me.session.ws_connect(f"{me.base}/ws", protocols=("desifre.v1", f"ticket.{ticket}")) as ws:
+        it = Speaker(ws)
+        await it.say("start")
+        job = (await it.until("ready"))["job_id"]
+        await it.send(SOUND)
+        async with me.session.ws_connect(f"{me.base}/ws/{theirs}") as other:
+            await other.send_str(json.dumps({"type": "resume", "session_id": job}))
+            assert (await other.receive_json(timeout=PATIENCE))["code"] == "job_not_found"
+        await it.close()
+    assert word_errors(SAID, check_finals(it.of("final"), len(ONCE) / RATE)) <= 0.2
+    with pytest.raises(aiohttp.WSServerHandshakeError):
+        await me.session.ws_connect(f"{me.base}/ws/{ticket}")
+
+
+async def test_the_storage_is_away_at_the_end(me: Caller, stack: Stack) -> None:
+    """A session that is closed while nothing can be stored ends complete as soon as it can."""
+    store = stack.process("s3")
+    async with speaker(me) as it:
+        await it.say("start")
+        job = (await it.until("ready"))["job_id"]
+        await it.send(SOUND)
+        await it.until("final")
+        await store.stop()
+        try:
+            await it.say("close")
+            while not (await it.until("final"))["speech_final"]:
+                pass
+            await it.say("ping")
+            await it.until("pong")
+        finally:
+            store.start()
+            await store.wait_ready()
+        summary = await it.until("summary")
+        while await it.next() is not None:
+            pass
+        assert it.ws.close_code == 1000
+    assert summary["text"] == check_finals(it.of("final"), len(ONCE) / RATE).strip()
+    assert await recording_of(me, job) == SOUND
+    await stack.wait_all_ready()
+
+
+@pytest.fixture(scope="module")
+async def impatient(stack: Stack) -> AsyncIterator[str]:
+    """Address of an ingest that closes silent sockets after a moment."""
+    process: Process = await stack.add("ingest", {"DESIFRE_STREAM_IDLE": "0.5"})
+    yield f"http://127.0.0.1:{stack.wiring.ports[process.name]}"
+    await process.stop()
+
+
+async def test_a_socket_on_which_nothing_comes(me: Caller, impatient: str) -> None:
+    """Who neither watches nor speaks is closed with 4408, Deepgram's clients with their 1011; who watches stays."""
+    async with speaker(me, impatient) as watching, speaker(me, impatient) as it:
+        await watching.say("watch", job_id="all")
+        await watching.until("watching")
+        assert await it.next() is None
+        assert it.ws.close_code == 4408
+        headers = {"Authorization": f"Token {me.key}"}
+        async with me.session.ws_connect(f"{impatient}/v1/listen", headers=headers) as ws:
+            assert (await ws.receive(timeout=PATIENCE)).data == 1011
+        await watching.say("ping")
+        assert (await watching.until("pong"))["type"] == "pong"
+
+
+@pytest.mark.long
+async def test_a_session_in_which_nothing_comes(me: Caller) -> None:
+    """After a minute it is ended: the summary of what was heard, then 4408."""
+    async with speaker(me) as it:
+        await it.say("start")
+        await it.until("ready")
+        await it.send(SOUND)
+        while (told := await it.next()) is not None and told["type"] != "summary":
+            pass
+        assert told is not None
+        assert (told["state"], await it.next(), it.ws.close_code) == ("completed", None, 4408)
+    assert told["text"] == check_finals(it.of("final"), len(ONCE) / RATE).strip()
+
+
+@pytest.mark.long
+async def test_a_client_that_never_reads(me: Caller, stack: Stack) -> None:
+    """It is cut off when nothing more goes out, the server keeps none of it, and the session is resumed whole."""
+    pid = stack.process("ingest").pid
+    assert pid is not None
+    ingest = psutil.Process(pid)
+    async with speaker(me) as it:
+        await it.say("start")
+        job = (await it.until("ready"))["job_id"]
+        await it.send(SOUND)
+        await it.until("received")
+        before = ingest.memory_info().rss
+        connection = it.ws.get_extra_info("socket")
+        it.ws._conn.transport.pause_reading()  # type: ignore[union-attr]
+        assert connection is not None
+        with pytest.raises((ConnectionError, aiohttp.ClientError)):
+            async with asyncio.timeout(PATIENCE):
+                while True:  # each is answered by an error of some hundred bytes
+                    await it.ws.send_str("no JSON" * 100)
+        assert ingest.memory_info().rss - before < 32 << 20
+    async with speaker(me) as it:
+        await it.say("resume", session_id=job)
+        assert (await it.until("ready"))["received"] == len(SOUND)
+        await it.close()
+    assert word_errors(SAID, check_finals(it.of("final"), len(ONCE) / RATE)) <= 0.2

@@ -8,7 +8,7 @@ import pytest
 from services.contracts import stream
 from services.contracts.jobs import Frozen
 from services.ingest import tickets
-from services.ingest.http import socket, streams
+from services.ingest.http import streams, wire
 
 PAGE = (Path(__file__).parents[2] / "docs" / "streams.md").read_text()
 ASKED = (stream.Watch, stream.Unwatch, stream.Ping)
@@ -45,7 +45,7 @@ def test_kinds_codes_and_numbers() -> None:
     for code in stream.Close:
         assert f"| {code.value} | `{code.name.lower()}` |" in PAGE
     assert f"within {tickets.LIFETIME:g} seconds" in PAGE
-    assert f"up to {socket.LARGEST >> 10} KiB" in PAGE
-    assert f"you took nothing for {socket.STUCK:g} seconds" in PAGE
-    assert f"did not answer a ping for {socket.HEARTBEAT / 2:g} (one comes every {socket.HEARTBEAT:g})" in PAGE
+    assert f"up to {wire.LARGEST >> 10} KiB" in PAGE
+    assert f"you took nothing for {wire.STUCK:g} seconds" in PAGE
+    assert f"did not answer a ping for {wire.HEARTBEAT / 2:g} (one comes every {wire.HEARTBEAT:g})" in PAGE
     assert f"A comment comes every {streams.HEARTBEAT:g} seconds" in PAGE

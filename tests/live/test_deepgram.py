@@ -1,6 +1,8 @@
 """Deepgram's own client against the service: a live stream, a recording, what is refused."""
 
 import asyncio
+import hashlib
+import inspect
 import itertools
 from typing import Any
 
@@ -8,7 +10,10 @@ import pytest
 from deepgram import AsyncDeepgramClient
 from deepgram.core.api_error import ApiError
 from deepgram.environment import DeepgramClientEnvironment
+from deepgram.listen.v1.types import ListenV1Configure
 
+from services.contracts.errors import Code, Problem
+from services.ingest.http import deepgram_form as form
 from tests import media
 from tests.doors.caller import Caller
 from tests.live.speaker import PATIENCE
@@ -39,6 +44,7 @@ async def test_a_live_stream(me: Caller) -> None:
         for at in range(0, len(data), PIECE):
             await connection.send_media(data[at : at + PIECE].tobytes())
         await connection.send_keep_alive()
+        await connection.send_configure(ListenV1Configure(keyterms=["fox"]))
         await connection.send_finalize()
         async with asyncio.timeout(PATIENCE):
             while not (told and getattr(told[-1], "from_finalize", False)):
@@ -53,9 +59,36 @@ async def test_a_live_stream(me: Caller) -> None:
     assert any(one.speech_final for one in finals)
     words = [word for one in finals for word in one.channel.alternatives[0].words]
     assert all(a.end <= b.end for a, b in itertools.pairwise(words))
-    assert {"Results", "SpeechStarted", "UtteranceEnd", "Metadata"} <= {one.type for one in told}
+    assert {one.type for one in told} == {"Results", "SpeechStarted", "UtteranceEnd", "ConfigureFailure", "Metadata"}
+    for one in told:  # the client itself takes a message with anything missing
+        assert {name for name, field in type(one).model_fields.items() if field.is_required()} <= one.model_fields_set
     assert abs(told[-1].duration - len(SOUND) / RATE) < 0.1
     assert told[-1].request_id == finals[0].metadata.request_id
+    assert told[-1].sha256 == hashlib.sha256(SOUND.astype("<i2").tobytes()).hexdigest()
+
+
+def test_every_parameter_is_known() -> None:
+    """Whatever the client can ask for is done, changes nothing, or is refused by name and with a reason."""
+    known = {*form.REFUSED, *form.AS_IS, *form.LIVE, *form.OPTIONS}
+    api = AsyncDeepgramClient(api_key="none").listen.v1
+    for ask in (api.connect, api.media.transcribe_file):
+        asked = inspect.signature(ask).parameters.keys() - {"authorization", "request", "request_options"}
+        assert asked <= known
+        for name in asked & form.REFUSED.keys():
+            with pytest.raises(Problem) as refused:
+                form.known([(name, "true")])
+            assert refused.value.code == Code.OPTION_REFUSED
+
+
+async def test_what_is_no_message(me: Caller) -> None:
+    """It is told as Deepgram tells it, and the stream goes on."""
+    async with me.session.ws_connect(f"{me.base}/v1/listen", headers={"Authorization": f"Token {me.key}"}) as ws:
+        for nothing in ("", "no JSON", "[]", '{"type": "Sing"}'):
+            await ws.send_str(nothing)
+            told = await ws.receive_json(timeout=PATIENCE)
+            assert (told["type"], told["variant"]) == ("Error", "SchemaError")
+        await ws.send_str('{"type": "CloseStream"}')
+        assert (await ws.receive_json(timeout=PATIENCE))["type"] == "Metadata"
 
 
 async def test_a_recording(me: Caller) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from aiohttp import WSMsgType, web
 
 from services.contracts.auth import Claims, Scope
-from services.contracts.errors import Code, Problem
+from services.contracts.errors import Code
 from services.contracts.jobs import State
 from services.contracts.live import Encoding, LiveClose, Start
 from services.ingest.http import deepgram_form as form
@@ -17,7 +17,7 @@ from services.ingest.http.answers import asked_wait, failure, gone, unfinished
 from services.ingest.http.body import Fields, Submissions
 from services.ingest.http.call import Call
 from services.ingest.http.credentials import TOKEN, check_origin
-from services.ingest.http.deepgram_answers import Translator, prerecorded
+from services.ingest.http.deepgram_answers import Translator, prerecorded, schema_error
 from services.ingest.http.reference import FAILURES, SUBMIT_ERRORS
 from services.ingest.http.route import Answer, Body, Param, Route, claims, digest_of
 from services.ingest.http.wire import Writer, close_of, trouble, websocket
@@ -199,8 +199,10 @@ class _Listener:
                 else:
                     await self._send(self._metadata(0.0))
                     await self.close(LiveClose.DONE)
+            case "Configure":
+                await self._send(self._translator.not_configured())
             case _:
-                raise Problem(Code.MALFORMED, "The `type` of a message is KeepAlive, Finalize or CloseStream.")
+                await self._send(schema_error())
 
     async def _fail(self, error: Exception) -> None:
         await self._pass_on(trouble(error), last=True)
@@ -224,8 +226,9 @@ class _Listener:
 
 
 def _type_of(data: str) -> str:
+    """A message's `type`; empty for what is no message."""
     try:
         document = json.loads(data)
     except (ValueError, RecursionError):
-        raise Problem(Code.MALFORMED, "A message is a JSON object.") from None
+        return ""
     return str(document.get("type")) if isinstance(document, dict) else ""

@@ -89,6 +89,15 @@ class Translator:
             case _:
                 return None
 
+    def not_configured(self) -> dict[str, Any]:
+        """The answer to `Configure`: a session is heard as it was opened."""
+        return {
+            "type": "ConfigureFailure",
+            "request_id": self._session,
+            "code": "CONFIGURE_KEYTERMS_NOT_SUPPORTED",
+            "description": "Nothing can be changed while a stream is open: open another one.",
+        }
+
     def _results(self, message: Mapping[str, Any], *, final: bool) -> dict[str, Any]:
         return {
             "type": "Results",
@@ -115,6 +124,12 @@ class Translator:
             "models": [self._model],
             "model_info": {self._model: _model(self._model)},
         }
+
+
+def schema_error() -> dict[str, Any]:
+    """The answer to a text message that is none. What was sent is not repeated."""
+    description = "The `type` of a message is KeepAlive, Finalize or CloseStream."
+    return {"type": "Error", "variant": "SchemaError", "description": description}
 
 
 def prerecorded(transcript: Transcript, record: Record, *, utterances: bool) -> bytes:

@@ -19,20 +19,28 @@ ENCODINGS = {
     "ogg-opus": Encoding.CONTAINER,
 }
 SPEAKERS = "speakers are not told apart"
+ANALYSIS = "there is no analysis of the text"
+CALLBACK = "send `callback_url` to POST /jobs"
 REFUSED = {
     "diarize": SPEAKERS,
     "diarize_model": SPEAKERS,
     "multichannel": "channels are mixed down",
     "redact": "nothing is left out of a transcript",
     "profanity_filter": "nothing is left out of a transcript",
-    "detect_entities": "there is no analysis of the text",
-    "summarize": "there is no analysis of the text",
-    "sentiment": "there is no analysis of the text",
-    "topics": "there is no analysis of the text",
-    "intents": "there is no analysis of the text",
+    "detect_entities": ANALYSIS,
+    "summarize": ANALYSIS,
+    "sentiment": ANALYSIS,
+    "topics": ANALYSIS,
+    "intents": ANALYSIS,
+    "custom_topic": ANALYSIS,
+    "custom_topic_mode": ANALYSIS,
+    "custom_intent": ANALYSIS,
+    "custom_intent_mode": ANALYSIS,
     "search": "search the transcript",
     "replace": "words are given as they were heard",
-    "callback": "send `callback_url` to POST /jobs",
+    "callback": CALLBACK,
+    "callback_method": CALLBACK,
+    "language_hint": "send one `language`, or none and it is detected",
     "dictation": "spoken punctuation stays words",
 }
 """Parameters that cannot be honoured, with the reason; `false` asks for nothing and is taken."""
@@ -41,10 +49,10 @@ AS_IS = {
     *("measurements", "version", "tag", "extra", "mip_opt_out", "no_delay", "detect_language"),
 }
 """Parameters that ask for what is done anyway, or that change nothing of the words."""
-_LIVE = {
+LIVE = {
     *("encoding", "sample_rate", "channels", "interim_results", "endpointing", "utterance_end_ms", "vad_events"),
 }
-_OPTIONS = {"model", "language", "keyterm", "keywords"}
+OPTIONS = {"model", "language", "keyterm", "keywords"}
 ENDPOINT = (100, 5000)
 """Milliseconds of silence within which our endpoints lie."""
 
@@ -59,7 +67,7 @@ def known(query: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     if refused := sorted({name for name, value in items if name in REFUSED and _on(value)}):
         detail = "; ".join(f"`{name}`: {REFUSED[name]}" for name in refused)
         raise Problem(Code.OPTION_REFUSED, detail + ".", options=refused)
-    strange = sorted({name[:64] for name, _ in items if name not in {*REFUSED, *AS_IS, *_LIVE, *_OPTIONS}})
+    strange = sorted({name[:64] for name, _ in items if name not in {*REFUSED, *AS_IS, *LIVE, *OPTIONS}})
     if strange:
         raise Problem(Code.OPTION_UNKNOWN, ", ".join(f"`{name}`" for name in strange) + ".", options=strange)
     return items

@@ -219,9 +219,19 @@ def nats_grant(home: Home, environ: Mapping[str, str], tenant: str) -> int:
         running = process["name"] == specs.NATS and process["pid"]
         if running and not reload(process["pid"], process["ready_port"]):
             raise StackError("nats-server did not read its users again; see `desifre logs nats`.")
+        if running:
+            _make_readers(home, environ, tenant)
     login = {"url": wiring.nats_url, "user": user, "password": known[f"nats.{user}"], "domain": DOMAIN}
     print(json.dumps(login, indent=1))
     return 0
+
+
+def _make_readers(home: Home, environ: Mapping[str, str], tenant: str) -> None:
+    """Have ingest's own command make the consumers that the tenant reads from, so that it may begin with reading."""
+    command, environment = inside(home, environ, "ingest-admin", ["readers", tenant])
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise StackError(f"The tenant's consumers could not be made: {done.stderr.strip()}")
 
 
 def _table(report: Mapping[str, Any]) -> str:

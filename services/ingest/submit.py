@@ -79,7 +79,7 @@ class BusDoor:
 
     async def _drain(self, tenant: str, places: asyncio.Semaphore) -> None:
         try:
-            await self._make_readers(tenant)
+            await make_readers(self._bus, tenant)
             pull = await self._bus.js.pull_subscribe(
                 subjects.submit(tenant),
                 durable=tenant,
@@ -104,26 +104,6 @@ class BusDoor:
                 await pull.unsubscribe()
         except AWAY as error:
             self._log.warning("submissions wait", tenant=tenant, error=type(error).__name__)
-
-    async def _make_readers(self, tenant: str) -> None:
-        """The consumers by which the tenant's services read; they cannot make their own, see infra/nats."""
-        for stream, pattern in (
-            (subjects.RESULTS, f"results.{tenant}.>"),
-            (subjects.REJECTED, subjects.rejected(tenant)),
-        ):
-            await self._bus.js.add_consumer(
-                stream,
-                ConsumerConfig(
-                    name=subjects.reader(tenant),
-                    durable_name=subjects.reader(tenant),
-                    filter_subject=pattern,
-                    ack_policy=AckPolicy.EXPLICIT,
-                    deliver_policy=DeliverPolicy.ALL,
-                    max_deliver=-1,
-                    max_ack_pending=1000,
-                    inactive_threshold=_READ,
-                ),
-            )
 
     async def _take(self, tenant: str, message: Msg, places: asyncio.Semaphore) -> None:
         """One submission, to its end: admitted, rejected, or left for later. Raises what `AWAY` names."""
@@ -199,6 +179,27 @@ class BusDoor:
             await self._bus.publish(subjects.rejected(tenant), event)
         except Unavailable as away:
             raise ConnectionError("bus") from away  # not acknowledged: it comes again, and is rejected then
+
+
+async def make_readers(bus: Bus, tenant: str) -> None:
+    """The consumers by which a tenant's services read; they cannot make their own, see infra/nats. May be repeated."""
+    for stream, pattern in (
+        (subjects.RESULTS, f"results.{tenant}.>"),
+        (subjects.REJECTED, subjects.rejected(tenant)),
+    ):
+        await bus.js.add_consumer(
+            stream,
+            ConsumerConfig(
+                name=subjects.reader(tenant),
+                durable_name=subjects.reader(tenant),
+                filter_subject=pattern,
+                ack_policy=AckPolicy.EXPLICIT,
+                deliver_policy=DeliverPolicy.ALL,
+                max_deliver=-1,
+                max_ack_pending=1000,
+                inactive_threshold=_READ,
+            ),
+        )
 
 
 def _read(data: bytes) -> Submit:

@@ -317,6 +317,16 @@ async def test_a_second_grant_is_a_new_password(front: Front, publisher: Publish
         assert (await renewed.record()).external_id == "1"
 
 
+async def test_reading_begins_before_anything_is_submitted(publisher: Publisher) -> None:
+    """Whoever was let onto the bus may start its consumer first: it waits for what comes."""
+    js = publisher.nc.jetstream(domain=subjects.DOMAIN)
+    events = await js.pull_subscribe_bind(subjects.reader(publisher.tenant), subjects.RESULTS)
+    waiting = asyncio.create_task(events.fetch(1, timeout=20))
+    await publisher.submit(id="1", audio=audio())
+    [event] = await waiting
+    assert json.loads(event.data)["external_id"] == "1"
+
+
 async def test_the_examples_of_the_docs_work(front: Front, publisher: Publisher, tmp_path: Path) -> None:
     """The publisher and the consumer that the page shows, as they stand there, bring a job in and see it end."""
     page = (Path(__file__).parents[2] / "docs" / "nats.md").read_text()

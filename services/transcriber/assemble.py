@@ -217,7 +217,10 @@ class Assembler:
             duration=record.duration or None,
             timings=record.timings.model_copy(update={"finished": time.time()}),
         )
+        if ours:
+            # Before the end: who finds a job that has ended leaves it alone, and the operator would never hear of it.
+            await self._bus.publish(subjects.dead(record.tenant, record.job), outcome, record.traceparent)
         settled = await self._records.finish(outcome, record.tenant)
         self._count(settled)
-        if ours and settled.state is State.FAILED:
+        if ours and settled != outcome and settled.state is State.FAILED:
             await self._bus.publish(subjects.dead(record.tenant, record.job), settled, record.traceparent)

@@ -9,7 +9,7 @@ from services.contracts.errors import Code
 from services.contracts.jobs import Outcome, State
 from services.contracts.transcript import Transcript
 from tests.faults.checker import check_completed, check_coverage, check_ended
-from tests.faults.conftest import Recording
+from tests.faults.conftest import Recording, record
 from tests.faults.support import Service, engine_of, running
 
 RATE = 16_000
@@ -49,6 +49,17 @@ async def test_poison_is_given_up_and_bystanders_complete(service: Service, reco
         assert (await me.ended(job))["state"] == State.COMPLETED
         check_completed(await service.evidence(me.tenant, job), recording.samples, evidence.transcript)
     assert (await service.usage(poisoned.tenant)).seconds_today == 0
+
+
+async def test_the_operator_hears_of_what_was_given_up(service: Service) -> None:
+    """A transcriber that dies while it gives a job up leaves the job's end and the operator's copy to the next."""
+    me = await service.sign_up()
+    run = service.arm("transcriber", "publish:dead:before")
+    job = await me.submit(record(5).data, prompt="crash@16000")
+    await service.died("transcriber", run)
+    assert (await me.ended(job))["state"] == State.FAILED
+    dead = await service.bus.js.get_last_msg(subjects.DEAD, subjects.dead(me.tenant, job))
+    assert Outcome.model_validate_json(dead.data or b"").state == State.FAILED
 
 
 async def test_a_part_that_is_hard_once_is_forgiven(service: Service, recording: Recording) -> None:

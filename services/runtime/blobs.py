@@ -115,6 +115,26 @@ class Blobs:
 
         return await self._call(work)
 
+    async def slice(self, key: str, offset: int, length: int) -> bytes:
+        """`length` bytes of an object from `offset` on, which it must have. Raises `Missing`."""
+
+        def work() -> bytes:
+            try:
+                response = self._client.get_object(self._bucket, key, offset=offset, length=length)
+            except S3Error as error:
+                if error.code in NOT_THERE:
+                    raise Missing("store") from error
+                raise
+            try:
+                data: bytes = response.read()
+            finally:
+                response.release_conn()
+            if len(data) != length:
+                raise OSError("the store sent less than was asked for")
+            return data
+
+        return await self._call(work)
+
     async def read(self, key: str, chunk: int = 1 << 20, offset: int = 0, length: int = 0) -> AsyncIterator[bytes]:
         """An object in pieces of `chunk` bytes, in constant memory; `length` 0 means to the end. Raises `Missing`."""
         async with self._reading(key, chunk, offset, length) as (_, pieces):

@@ -30,7 +30,7 @@ from services.transcriber.prepare.cut import Cutter
 from services.transcriber.prepare.media import Limits
 from services.transcriber.prepare.prepare import Preparer
 from services.transcriber.prepare.sandbox import Sandbox
-from services.transcriber.prepare.scratch import Scratch
+from services.transcriber.prepare.sources import Sources
 from services.transcriber.rate import Rate
 from services.transcriber.settings import TranscriberSettings
 from services.transcriber.slots import Slots
@@ -111,9 +111,9 @@ async def _work(
         )
 
     limits = {"max_crashes": settings.max_crashes, "max_starts": settings.max_starts}
-    scratch = Scratch(settings.scratch_dir or settings.home / "tmp")
     fresh = Fresh()
-    preparer = Preparer(bus, blobs, records, assembler, sandbox, scratch, fresh, cutter, **limits)
+    sources = Sources(blobs, records)
+    preparer = Preparer(bus, blobs, records, assembler, sandbox, sources, fresh, cutter, **limits)
     worker = PartWorker(bus, blobs, records, assembler, engine, slots, rate, fresh, **limits)
 
     jobs = Puller(bus, subjects.JOBS, lambda _: 1.0, settings.ack_wait)

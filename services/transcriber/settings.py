@@ -38,7 +38,6 @@ class TranscriberSettings(Settings):
         10 << 30, gt=0, description="decoded audio that may wait for the engine, all together"
     )
     small_source_bytes: int = Field(25 << 20, gt=0, description="sources below this always find a free prepare")
-    scratch_dir: Path | None = Field(None, description="folder for sources while they are decoded (default: HOME/tmp)")
     allow_weak_sandbox: bool = Field(False, description="decode also where the sandbox cannot be locked down")
     ack_wait: float = Field(
         15.0, ge=1, description="seconds without progress after which a unit goes to another engine"

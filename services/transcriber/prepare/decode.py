@@ -1,13 +1,12 @@
 """A file to 16 kHz mono s16 samples, as a stream: no size and no length makes it need more memory.
 
 Runs in the sandbox, which is the second wall; the first is here: one demuxer, chosen by the first bytes, no protocol
-but our own reading of the open file, decoders from a list, limits on what comes out.
+but our own reading of what we were given, decoders from a list, limits on what comes out.
 """
 
 import errno
-import os
 from collections.abc import Generator, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import av
 import numpy as np
@@ -17,6 +16,8 @@ from numpy.typing import NDArray
 
 from services.contracts.errors import Code
 from services.transcriber.prepare.media import BLOCK, FRAME, SAMPLE_RATE, Limits, MediaError, MediaInfo
+from services.transcriber.prepare.reading import Flow, Ranged, Source
+from services.transcriber.prepare.resample import Apart, Mono
 from services.transcriber.prepare.sniff import demuxer_for, knows_its_length, promised_bytes
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ _OPTIONS = {
     "analyzeduration": "5000000",
 }
 _READ = 256 << 10
-_HEAD = 64  # bytes that tell the format of a live source
 _LIVE_OPTIONS = {"probesize": "32768", "analyzeduration": "0"}
 """Nobody waits for five seconds of speech to be looked at first: what browsers record says what it is."""
 _LEAST_BYTES_PER_SECOND = 750  # 6 kbit/s, the least that Opus is made for: a longer claim from fewer bytes is a lie
@@ -48,63 +48,12 @@ _SLACK_SECONDS = 0.5  # containers round, codecs pad
 Samples = NDArray[np.int16]
 
 
-class Source:
-    """An open file as PyAV wants it. Reads by position, since the descriptor's own is shared with the parent."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self._at = 0
-        self.size = os.fstat(fd).st_size
-
-    def read(self, wanted: int = -1) -> bytes:
-        data = os.pread(self._fd, wanted if wanted >= 0 else self.size, self._at)
-        self._at += len(data)
-        return data
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._at = offset + (0, self._at, self.size)[whence]
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def read_at(self, wanted: int, offset: int) -> bytes:
-        return os.pread(self._fd, wanted, offset)
-
-
-class Flow:
-    """A pipe that somebody speaks into, as PyAV wants it: it cannot seek, and reads what has come so far."""
-
-    size = 1 << 62
-    """It has no end that anything could be compared with."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self._head: bytes | None = None
-        self._begun = False
-
-    def read(self, wanted: int = -1) -> bytes:
-        if not self._begun:
-            self._begun = True
-            if self._head:
-                return self._head
-        return os.read(self._fd, wanted if wanted >= 0 else _READ)
-
-    def read_at(self, wanted: int, offset: int) -> bytes:
-        """Of the first bytes, by which the format is told."""
-        if self._head is None:
-            self._head = b""
-            while len(self._head) < _HEAD and (data := os.read(self._fd, 1 << 16)):
-                self._head += data
-        return self._head[offset : offset + wanted]
-
-
 class Recording:
     """One file, or one live source, being decoded. `blocks()` gives the samples, then `info` says what they were."""
 
     info: MediaInfo
 
-    def __init__(self, source: Source | Flow, limits: Limits, *, separate: bool = False) -> None:
+    def __init__(self, source: Source | Ranged | Flow, limits: Limits, *, separate: bool = False) -> None:
         self._source = source
         self._limits = limits
         self._separate = separate
@@ -251,80 +200,6 @@ class Recording:
             if len(container.streams) > 1 or container.duration is None:
                 return None  # the container's length may be the picture's
             return container.duration / av.time_base
-
-
-class Mono:
-    """Frames of any format to 16 kHz mono floats. Some files change their format half-way."""
-
-    def __init__(self) -> None:
-        self._format: tuple[str, str, int] | None = None
-        self._resampler: av.AudioResampler | None = None
-
-    def convert(self, frame: "AudioFrame") -> Iterator[NDArray[np.float32]]:
-        """What has become ready with this frame."""
-        this = (frame.format.name, frame.layout.name, frame.sample_rate)
-        if this != self._format:
-            yield from self.flush()
-            self._format = this
-            self._resampler = av.AudioResampler(
-                "flt",
-                "mono",
-                SAMPLE_RATE,
-                options={"rematrix_maxval": "1.0"},  # as for integers: no clipping
-            )
-        frame.pts = None  # forged times must neither fill nor drop anything
-        yield from self._resample(frame)
-
-    def flush(self) -> Iterator[NDArray[np.float32]]:
-        """What the resampler still holds."""
-        if self._resampler is not None:
-            yield from self._resample(None)
-            self._resampler = None
-
-    def _resample(self, frame: "AudioFrame | None") -> Iterator[NDArray[np.float32]]:
-        assert self._resampler is not None
-        for ready in self._resampler.resample(frame):
-            wave: NDArray[np.float32] = ready.to_ndarray().astype(np.float32, copy=False)
-            yield wave
-
-
-class Apart:
-    """Frames of any format to 16 kHz floats, each channel by itself, in the order in which the file has them.
-
-    Whatever the file calls its channels: none is mixed into another, and equal ones stay equal to the last bit.
-    """
-
-    def __init__(self) -> None:
-        self._channels: list[Mono] = []
-
-    def convert(self, frame: "AudioFrame") -> Iterator[NDArray[np.float32]]:
-        """What has become ready with this frame. Raises MediaError where the number of channels changes."""
-        count = frame.layout.nb_channels
-        self._channels = self._channels or [Mono() for _ in range(count)]
-        if count != len(self._channels):
-            raise MediaError(Code.MEDIA_LIMITS, "The number of its channels changes half-way; send it mixed.")
-        native = frame.to_ndarray()
-        rows = native if frame.format.is_planar else native.reshape(-1, count).T
-        yield from _together(
-            [list(mono.convert(_mono(frame, row))) for mono, row in zip(self._channels, rows, strict=True)]
-        )
-
-    def flush(self) -> Iterator[NDArray[np.float32]]:
-        """What the resamplers still hold."""
-        yield from _together([list(mono.flush()) for mono in self._channels])
-
-
-def _mono(frame: "AudioFrame", row: NDArray[Any]) -> "AudioFrame":
-    """One channel of a frame as a frame of its own."""
-    one = av.AudioFrame.from_ndarray(np.ascontiguousarray(row)[None], format=frame.format.packed.name, layout="mono")
-    one.sample_rate = frame.sample_rate
-    return one
-
-
-def _together(channels: list[list[NDArray[np.float32]]]) -> Iterator[NDArray[np.float32]]:
-    """Pieces of each channel to pieces of all: the resamplers are alike, so they give as much at a time."""
-    for pieces in zip(*channels, strict=True):
-        yield np.concatenate(pieces)
 
 
 def _live_options(limits: Limits) -> dict[str, str]:

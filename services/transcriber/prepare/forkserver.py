@@ -4,8 +4,8 @@
 threaded, and nothing secret in its environment. Messages on the socket:
 
     server -> parent   the layers of the sandbox that hold, as JSON, once it is ready
-    parent -> server   Order as JSON, with three descriptors: the recording, the pipe for its samples, and a socket
-                       that stands for the decoder's life
+    parent -> server   Order as JSON, with three descriptors: the recording (or where its ranges come in), the pipe for
+                       its samples, and a socket that stands for the decoder's life
 
 On that last socket the server says the decoder's process id, and its wait status at the end. When the parent closes
 it, the decoder is killed; when the parent is gone, all are.
@@ -23,7 +23,7 @@ import sys
 from dataclasses import dataclass
 
 from services.contracts.errors import Code
-from services.transcriber.prepare.decode import Flow, Recording, Source
+from services.transcriber.prepare.decode import Recording
 from services.transcriber.prepare.jail import close_all_but, die_with_parent, lock_in
 from services.transcriber.prepare.media import (
     Limits,
@@ -33,6 +33,7 @@ from services.transcriber.prepare.media import (
     pack_info,
     pack_refusal,
 )
+from services.transcriber.prepare.reading import Flow, Ranged, Source
 from services.transcriber.prepare.twins import Twins
 from services.transcriber.prepare.voice import Voice
 
@@ -48,7 +49,7 @@ class Child:
     life: socket.socket
 
 
-def decode(source: Source | Flow, out: int, order: Order, voice: Voice) -> None:
+def decode(source: Source | Ranged | Flow, out: int, order: Order, voice: Voice) -> None:
     """One recording from file to pipe: blocks, then what it was; or why not."""
     try:
         recording = Recording(source, order.limits, separate=order.separate)
@@ -81,7 +82,7 @@ def _be_decoder(server: int, source: int, out: int, order: Order, voice: Voice) 
             return
         gc.disable()  # a collection would copy the pages shared with the server
         close_all_but(source, out)
-        recording = Flow(source) if order.limits.live else Source(source)
+        recording = _recording(source, out, order)
         lock_in(out, order.limits.memory_bytes, order.limits.cpu_ceiling)
         decode(recording, out, order, voice)
         status = 0
@@ -89,6 +90,12 @@ def _be_decoder(server: int, source: int, out: int, order: Order, voice: Voice) 
         status = 0
     finally:
         os._exit(status)
+
+
+def _recording(source: int, out: int, order: Order) -> Source | Ranged | Flow:
+    if order.size is not None:
+        return Ranged(source, lambda wish: _write(out, wish), order.size)
+    return Flow(source) if order.limits.live else Source(source)
 
 
 class Server:

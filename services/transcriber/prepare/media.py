@@ -14,6 +14,10 @@ SAMPLE_RATE = 16_000
 FRAME = 512  # samples that Silero judges at a time: 32 ms
 BLOCK = 156 * FRAME  # samples that cross the pipe at a time: 4.99 s, 160 kB
 
+ASKED = 1 << 20
+"""Bytes of a recording in the store that a decoder asks for at a time, but at its end."""
+_READINGS = 4  # times that a recording may be read; its index first and its end are little more than once
+
 
 class MediaError(Exception):
     """The recording is at fault and trying again cannot help.
@@ -65,10 +69,14 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What the fork server is asked for: a recording within these limits, its channels mixed or kept apart."""
+    """What the fork server is asked for: a recording within these limits, its channels mixed or kept apart.
+
+    With a `size` in bytes the recording is asked for by ranges; else its descriptor is an open file, or a pipe.
+    """
 
     limits: Limits
     separate: bool = False
+    size: int | None = None
 
     def to_json(self) -> bytes:
         """For the fork server."""
@@ -78,7 +86,7 @@ class Order:
     def from_json(cls, text: bytes) -> "Order":
         """What `to_json` wrote."""
         fields = json.loads(text)
-        return cls(Limits(**fields["limits"]), fields["separate"])
+        return cls(Limits(**fields["limits"]), fields["separate"], fields["size"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +115,8 @@ class Block:
 
 
 HEADER = struct.Struct("<cBII")  # kind, the channels as bits, bytes of the first field, bytes of the second
-BLOCK_KIND, INFO_KIND, REFUSED_KIND = b"b", b"i", b"r"
+BLOCK_KIND, INFO_KIND, REFUSED_KIND, WISH_KIND = b"b", b"i", b"r", b"w"
+_WISH = struct.Struct("<Q")  # where the piece that is wanted begins
 MAX_FIELD = 1 << 20  # the reader believes no length beyond this
 
 
@@ -157,3 +166,23 @@ def unpack_refusal(code: bytes, detail: bytes) -> MediaError:
     """The inverse of `pack_refusal`. Raises ValueError for a code that there is not."""
     text = "".join(c for c in detail.decode("ascii", "replace") if c.isprintable())
     return MediaError(Code(code.decode("ascii", "replace")), text[:200])
+
+
+def readings(size: int) -> int:
+    """How often a piece of a recording of `size` bytes may be asked for: so that disorder does not cost for ever."""
+    return _READINGS * -(-size // ASKED) + 64
+
+
+def pack_wish(offset: int) -> bytes:
+    """The record that asks for `ASKED` bytes from `offset` on, or for those up to the end."""
+    return HEADER.pack(WISH_KIND, 0, _WISH.size, 0) + _WISH.pack(offset)
+
+
+def unpack_wish(text: bytes, size: int) -> int:
+    """The inverse of `pack_wish`. Raises ValueError for what is no piece of a recording of `size` bytes."""
+    if len(text) != _WISH.size:
+        raise ValueError("a wish of another form")
+    (offset,) = _WISH.unpack(text)
+    if offset % ASKED or offset >= size:
+        raise ValueError("a wish beyond the recording")
+    return int(offset)

@@ -6,7 +6,7 @@ in hand is not queued again, and the seal is one compare-and-set.
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from itertools import count
 
 from services.contracts import auth, objects, subjects
@@ -26,10 +26,7 @@ from services.transcriber.prepare.cut import Cut, Cutter
 from services.transcriber.prepare.media import DecoderDied, MediaError, MediaInfo
 from services.transcriber.prepare.peaks import Peaks, louder
 from services.transcriber.prepare.sandbox import Sandbox
-from services.transcriber.prepare.scratch import Scratch
-
-SHORT = 4 << 20
-"""Bytes up to which a source is fetched in one call instead of in pieces."""
+from services.transcriber.prepare.sources import Brought, Lost, Sources
 
 
 class Diverged(Exception):  # noqa: N818 - what happened, not a fault
@@ -42,10 +39,6 @@ class OverQuota(Exception):  # noqa: N818
     def __init__(self, detail: str | None) -> None:
         super().__init__(detail)
         self.detail = detail
-
-
-class Lost(Exception):  # noqa: N818
-    """What the job needs is not in the store any more, and nothing that we have makes it again."""
 
 
 class Ended(Exception):  # noqa: N818
@@ -62,7 +55,7 @@ class Preparer:
         records: Records,
         assembler: Assembler,
         sandbox: Sandbox,
-        scratch: Scratch,
+        sources: Sources,
         fresh: Fresh,
         cutter: Callable[[bool, tuple[tuple[int, int, int], ...]], Cutter],
         *,
@@ -74,7 +67,7 @@ class Preparer:
         self._records = records
         self._assembler = assembler
         self._sandbox = sandbox
-        self._scratch = scratch
+        self._sources = sources
         self._fresh = fresh
         self._cutter = cutter
         self._max_crashes = max_crashes
@@ -86,18 +79,23 @@ class Preparer:
         Raises `Unavailable` when the bus, the store or keys are away: the unit is given back, and nothing counted.
         """
         tenant, job = work.tenant, work.job
+        # Read while the start is counted; nothing is done with it before that.
+        bringing = asyncio.create_task(self._sources.bring(work), name=f"bring {job}")
         try:
             record = await self._records.change(tenant, job, self._begin)
+            if record.state.terminal:
+                # Whoever ended it, or prepared it meanwhile, may have died before its samples were gone.
+                await self._records.drop_samples(tenant, job)
+                return
+            async with attempts.uncounted_while_away(self._records, tenant, job, attempts.PREPARE):
+                await self._go_on(record, bringing)
         except JobGone:
             return
-        if record.state.terminal:
-            # Whoever ended it, or prepared it meanwhile, may have died before its samples were gone.
-            await self._records.drop_samples(tenant, job)
-            return
-        async with attempts.uncounted_while_away(self._records, tenant, job, attempts.PREPARE):
-            await self._go_on(record)
+        finally:
+            bringing.cancel()
+            await asyncio.gather(bringing, return_exceptions=True)
 
-    async def _go_on(self, record: Record) -> None:
+    async def _go_on(self, record: Record, bringing: asyncio.Task[Brought]) -> None:
         tenant, job = record.tenant, record.job
         failure = attempts.verdict(record, attempts.PREPARE, max_crashes=self._max_crashes, max_starts=self._max_starts)
         if failure is not None:
@@ -107,7 +105,7 @@ class Preparer:
             await self._assembler.complete(record)
             return
         try:
-            await self._cut_and_seal(record)
+            await self._cut_and_seal(record, await bringing)
         except MediaError as error:
             await self._assembler.fail(record, Failure(code=error.code, message=str(error)), ours=False)
         except OverQuota as error:
@@ -131,15 +129,14 @@ class Preparer:
     def _begin(self, record: Record) -> Record:
         return attempts.begun(record, attempts.PREPARE, State.PREPARING)
 
-    async def _cut_and_seal(self, record: Record) -> None:
-        tenant, job = record.tenant, record.job
-        manifest = await self._records.manifest(tenant, job)
+    async def _cut_and_seal(self, record: Record, brought: Brought) -> None:
+        tenant, job, manifest = record.tenant, record.job, brought.manifest
         if manifest is None:
             raise Ended
         plan, bound = (None, {}) if _first(record) else await self._earlier(record, manifest)
         while plan is None:
             try:
-                plan = await self._cut(record, manifest, bound)
+                plan = await self._cut(record, manifest, brought, bound)
             except Diverged:
                 get_logger().info("another prepare was faster; going on with its cuts", job=job)
                 bound = await self._records.parts(tenant, job)
@@ -171,7 +168,7 @@ class Preparer:
         update = {"parts": plan.parts, "sealed": True, "duration": plan.duration, "audio": audio}
         return attempts.ended_well(record.model_copy(update=update), attempts.PREPARE)
 
-    async def _cut(self, record: Record, manifest: Manifest, bound: dict[int, Part]) -> bytes:
+    async def _cut(self, record: Record, manifest: Manifest, brought: Brought, bound: dict[int, Part]) -> bytes:
         """Decode the whole source; each cut becomes a part. Returns the plan's bytes.
 
         A new cut takes the lowest number that is free, so that parts which a power cut took get theirs back.
@@ -190,8 +187,8 @@ class Preparer:
                 heard[(part.of if part else cut.channels)[0]] = cut.end / SAMPLE_RATE
                 await self._part(record, manifest, n, cut, part, sum(heard.values()))
 
-        async with self._scratch.filled(self._source(manifest), manifest.size) as fd:
-            decoding = self._sandbox.decode(fd, separate=separate)
+        async with self._sources.opened(manifest, brought.recording) as source:
+            decoding = self._sandbox.decode(source, separate=separate)
             async with decoding:
                 async for block in decoding:
                     if 0 in block.channels:
@@ -217,16 +214,6 @@ class Preparer:
             channels=channels.groups if separate else None,
         )
         return plan.encode()
-
-    async def _source(self, manifest: Manifest) -> AsyncIterator[bytes]:
-        key = objects.source(manifest.tenant, manifest.job)
-        if manifest.size > SHORT:
-            async for chunk in self._blobs.read(key):
-                yield chunk
-        elif (data := await self._blobs.get(key)) is not None:
-            yield data
-        else:
-            raise Lost("The recording is not stored any more.")
 
     async def _part(
         self, record: Record, manifest: Manifest, n: int, cut: Cut, bound: Part | None, seconds: float

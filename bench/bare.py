@@ -63,8 +63,9 @@ def ours(folder: Path, model: str) -> Script:
     from services.transcriber.engine.whisper import WhisperHearer
     from services.transcriber.engine.windows import windows_of
     from services.transcriber.prepare.cut import Cut, Cutter
-    from services.transcriber.prepare.decode import Recording, Source
+    from services.transcriber.prepare.decode import Recording
     from services.transcriber.prepare.media import SAMPLE_RATE, Block, Limits
+    from services.transcriber.prepare.reading import Source
     from services.transcriber.prepare.voice import Voice
 
     device = device_of("auto")

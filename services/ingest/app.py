@@ -88,7 +88,7 @@ async def app(settings: Settings, life: Life) -> AsyncIterator[None]:
             eraser = Eraser(blobs, records)
             jobs = Jobs(bus, blobs, records, eraser)
             versions, shares = Versions(blobs, jobs), Shares(blobs, jobs, longest=settings.share_longest)
-            engines = Engines(bus)
+            engines = Engines(bus, tasks)
             queue = Queue(bus, engines, records)
             events.listen(queue.hear)
             activity = Activity()

@@ -29,6 +29,7 @@ from services.transcriber.meters import Meters
 from services.transcriber.prepare.cut import Cutter
 from services.transcriber.prepare.media import Limits
 from services.transcriber.prepare.prepare import Preparer
+from services.transcriber.prepare.publish import Publisher
 from services.transcriber.prepare.sandbox import Sandbox
 from services.transcriber.prepare.sources import Sources
 from services.transcriber.rate import Rate
@@ -112,8 +113,8 @@ async def _work(
 
     limits = {"max_crashes": settings.max_crashes, "max_starts": settings.max_starts}
     fresh = Fresh()
-    sources = Sources(blobs, records)
-    preparer = Preparer(bus, blobs, records, assembler, sandbox, sources, fresh, cutter, **limits)
+    sources, publisher = Sources(blobs, records), Publisher(bus, blobs, records, fresh)
+    preparer = Preparer(blobs, records, assembler, sandbox, sources, publisher, cutter, **limits)
     worker = PartWorker(bus, blobs, records, assembler, engine, slots, rate, fresh, **limits)
 
     jobs = Puller(bus, subjects.JOBS, lambda _: 1.0, settings.ack_wait)

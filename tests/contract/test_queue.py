@@ -1,5 +1,6 @@
 """The place in the queue, counted on a real bus."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from pydantic import SecretStr
 
 from infra.stack import Stack
 from services.contracts import subjects
-from services.contracts.events import EngineCard, Record
+from services.contracts.events import EngineCard, ModelCard, Record
 from services.contracts.ids import job_id_from, new_tenant
 from services.contracts.jobs import Door, Lane, Options, State, Timings
 from services.contracts.parts import JobWork, PartWork
@@ -16,6 +17,7 @@ from services.ingest.engines import Engines
 from services.ingest.queue import Queue
 from services.runtime.blobs import open_blobs
 from services.runtime.bus import Bus, connect_bus
+from services.runtime.lifecycle import Tasks
 from services.runtime.records import Records
 from services.runtime.settings import Settings
 
@@ -26,7 +28,7 @@ class Line:
     def __init__(self, bus: Bus, records: Records) -> None:
         self.bus = bus
         self.records = records
-        self.queue = Queue(bus, Engines(bus), records, fresh=3600)
+        self.queue = Queue(bus, Engines(bus, Tasks(asyncio.Event())), records, fresh=3600)
         self._made = 0
 
     async def job(self, tenant: str, lane: Lane = Lane.INTERACTIVE, parts: int = 0, seconds: float = 60.0) -> Record:
@@ -57,7 +59,7 @@ class Line:
 
     async def place(self, record: Record) -> tuple[int, float]:
         """Position and seconds ahead, counted now."""
-        found = await Queue(self.bus, Engines(self.bus), self.records).place(record)
+        found = await Queue(self.bus, Engines(self.bus, Tasks(asyncio.Event())), self.records).place(record)
         assert found is not None
         return found.position, found.ahead
 
@@ -124,3 +126,27 @@ async def test_what_was_heard_counts_before_it_is_counted(line: Line) -> None:
     line.queue.hear(first.model_copy(update={"state": State.COMPLETED}))
     assert (found := await line.queue.place(third)) is not None
     assert found.position == 2
+
+
+async def test_nobody_waits_for_the_models_to_be_read_again(line: Line) -> None:
+    """Models read some seconds ago are told at once and read again meanwhile; older ones are read first."""
+    now = 100.0
+
+    async def speak(*names: str) -> None:
+        models = tuple(ModelCard(name=name, available=True, loaded=False) for name in names)
+        card = EngineCard(id="one", device="cpu", engine="digest", slots=1, models=models)
+        await line.bus.kv(subjects.ENGINES).put("one", card.encode())
+
+    async with Tasks(asyncio.Event()) as tasks:
+        engines = Engines(line.bus, tasks, lambda: now)
+        await speak("base")
+        assert set(await engines.models()) == {"base"}
+        await speak("base", "small")
+        now += 3
+        assert set(await engines.models()) == {"base"}
+        async with asyncio.timeout(5):
+            while set(await engines.models()) != {"base", "small"}:
+                await asyncio.sleep(0.01)
+        await speak("tiny")
+        now += 60
+        assert set(await engines.models()) == {"tiny"}

@@ -5,44 +5,26 @@ in hand is not queued again, and the seal is one compare-and-set.
 """
 
 import asyncio
-import hashlib
 from collections.abc import Callable
 from itertools import count
 
-from services.contracts import auth, objects, subjects
+from services.contracts import objects
 from services.contracts.errors import Code
 from services.contracts.events import Record
 from services.contracts.jobs import Failure, Manifest, State
-from services.contracts.parts import SAMPLE_RATE, JobWork, Part, PartWork, Plan
+from services.contracts.parts import SAMPLE_RATE, JobWork, Part, Plan
 from services.runtime.blobs import Blobs, Missing
-from services.runtime.bus import Bus
 from services.runtime.logs import get_logger
 from services.runtime.records import JobGone, Records
 from services.transcriber import attempts
 from services.transcriber.assemble import Assembler
-from services.transcriber.fresh import Fresh
 from services.transcriber.prepare.channels import Channels
 from services.transcriber.prepare.cut import Cut, Cutter
 from services.transcriber.prepare.media import DecoderDied, MediaError, MediaInfo
 from services.transcriber.prepare.peaks import Peaks, louder
+from services.transcriber.prepare.publish import Diverged, Ended, OverQuota, Publisher
 from services.transcriber.prepare.sandbox import Sandbox
 from services.transcriber.prepare.sources import Brought, Lost, Sources
-
-
-class Diverged(Exception):  # noqa: N818 - what happened, not a fault
-    """Another prepare of the same job has cut this part elsewhere: its cut is binding, so we begin again with it."""
-
-
-class OverQuota(Exception):  # noqa: N818
-    """The tenant's seconds are used up: nothing more is published."""
-
-    def __init__(self, detail: str | None) -> None:
-        super().__init__(detail)
-        self.detail = detail
-
-
-class Ended(Exception):  # noqa: N818
-    """The job was cancelled or ended meanwhile."""
 
 
 class Preparer:
@@ -50,25 +32,23 @@ class Preparer:
 
     def __init__(
         self,
-        bus: Bus,
         blobs: Blobs,
         records: Records,
         assembler: Assembler,
         sandbox: Sandbox,
         sources: Sources,
-        fresh: Fresh,
+        publisher: Publisher,
         cutter: Callable[[bool, tuple[tuple[int, int, int], ...]], Cutter],
         *,
         max_crashes: int,
         max_starts: int,
     ) -> None:
-        self._bus = bus
         self._blobs = blobs
         self._records = records
         self._assembler = assembler
         self._sandbox = sandbox
         self._sources = sources
-        self._fresh = fresh
+        self._publisher = publisher
         self._cutter = cutter
         self._max_crashes = max_crashes
         self._max_starts = max_starts
@@ -159,7 +139,7 @@ class Preparer:
             plan = None
         if plan is not None:
             for part in bound.values():  # their messages may have been lost with the bus
-                await self._offer(record, manifest, part)
+                await self._publisher.offer(record, manifest, part)
         return plan, bound
 
     @staticmethod
@@ -185,7 +165,7 @@ class Preparer:
                 n = part.n if part else next(free)
                 numbers.add(n)
                 heard[(part.of if part else cut.channels)[0]] = cut.end / SAMPLE_RATE
-                await self._part(record, manifest, n, cut, part, sum(heard.values()))
+                await self._publisher.publish(record, manifest, n, cut, part, sum(heard.values()))
 
         async with self._sources.opened(manifest, brought.recording) as source:
             decoding = self._sandbox.decode(source, separate=separate)
@@ -205,7 +185,7 @@ class Preparer:
         if len(numbers) <= max(numbers, default=-1):
             raise Lost("Parts of the recording were lost and could not be cut again.")
         duration = info.decoded_samples / SAMPLE_RATE
-        await self._reserve(record, duration * max(1, len(heard)))
+        await self._publisher.reserve(record, duration * max(1, len(heard)))
         plan = Plan(
             parts=len(numbers),
             duration=duration,
@@ -214,77 +194,6 @@ class Preparer:
             channels=channels.groups if separate else None,
         )
         return plan.encode()
-
-    async def _part(
-        self, record: Record, manifest: Manifest, n: int, cut: Cut, bound: Part | None, seconds: float
-    ) -> None:
-        """Store a part, publish it, note it in the record. The samples go first: whoever reads the meta finds them.
-
-        `seconds`: what the job uses of its quota with this part.
-        """
-        tenant, job = record.tenant, record.job
-        part = bound or Part(
-            n=n,
-            start=cut.start,
-            end=cut.end,
-            overlap=cut.overlap,
-            sha256=hashlib.sha256(cut.pcm).hexdigest(),
-            speech=cut.speech,
-            channels=cut.channels if manifest.options.channels == "separate" else None,
-        )
-        both = await asyncio.gather(
-            self._reserve(record, seconds),
-            self._store(record, part, cut.pcm, bound=bound is not None),
-            # Both are waited for: samples written after those of a job that has ended were dropped would stay.
-            return_exceptions=True,
-        )
-        for one in both:
-            if isinstance(one, BaseException):
-                raise one
-        self._fresh.keep(job, part, cut.pcm)
-        await self._offer(record, manifest, part)
-
-        def known(current: Record) -> Record | None:
-            if n < current.parts:
-                return None
-            update = {
-                "parts": n + 1,
-                "audio": current.audio + part.seconds,
-                "duration": max(current.duration, part.end / SAMPLE_RATE),
-            }
-            return current.model_copy(update=update)
-
-        if (await self._records.change(tenant, job, known)).state.terminal:
-            raise Ended
-
-    async def _store(self, record: Record, part: Part, pcm: bytes, *, bound: bool) -> None:
-        tenant, job, n = record.tenant, record.job, part.n
-        # Also for a bound part: a power cut may have taken samples that were put without a barrier.
-        await self._blobs.put_once(objects.part_pcm(tenant, job, n, part.start, part.end, part.channel), pcm)
-        if not bound and not await self._blobs.put_once(objects.part_meta(tenant, job, n), part.encode()):
-            found = await self._blobs.get(objects.part_meta(tenant, job, n))
-            if found is not None and Part.model_validate_json(found) != part:
-                raise Diverged
-
-    async def _offer(self, record: Record, manifest: Manifest, part: Part) -> None:
-        if record.bits >> part.n & 1:
-            return
-        work = PartWork(
-            job=record.job,
-            tenant=record.tenant,
-            n=part.n,
-            seconds=part.seconds,
-            options=manifest.options,
-            language=record.language,
-        )
-        unit = subjects.part(record.lane, record.tenant, record.job, part.n)
-        await self._bus.offer(unit, work, record.traceparent)
-
-    async def _reserve(self, record: Record, seconds: float) -> None:
-        ask = auth.Reserve(tenant=record.tenant, job=record.job, seconds=seconds)
-        granted = await self._bus.request(subjects.KEYS_RESERVE, ask, auth.Granted)
-        if not granted.ok:
-            raise OverQuota(granted.detail)
 
 
 def _first(record: Record) -> bool:

@@ -19,6 +19,7 @@ from services.runtime import logs
 from services.runtime.blobs import open_blobs
 from services.runtime.bus import connect_bus
 from services.runtime.jsapi import AWAY, Unavailable
+from services.runtime.lifecycle import Tasks
 from services.runtime.records import Records
 from services.runtime.settings import BadSettings, read
 
@@ -35,7 +36,7 @@ async def why(settings: Settings, job: str) -> str:
     async with AsyncExitStack() as stack:
         bus = await stack.enter_async_context(connect_bus(settings))
         records = Records(bus, await stack.enter_async_context(open_blobs(settings)))
-        engines = Engines(bus)
+        engines = Engines(bus, await stack.enter_async_context(Tasks(asyncio.Event())))
         seen = await look(bus, records, Queue(bus, engines, records), engines, await _record(records, job))
         return "\n".join(sentences(seen))
 

@@ -4,13 +4,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.contracts.transcript import Word
-from services.transcriber.live.agreement import STALE, Agreement, spoken
+from services.transcriber.live.agreement import STALE, SURE, Agreement, differences, spoken
 
 
-def said(text: str, start: float = 0.0, each: float = 0.4) -> list[Word]:
+def said(text: str, start: float = 0.0, each: float = 0.4, probability: float = 0.9) -> list[Word]:
     """Words one after the other."""
     return [
-        Word(word=f" {word}", start=start + n * each, end=start + (n + 1) * each, probability=0.9)
+        Word(word=f" {word}", start=start + n * each, end=start + (n + 1) * each, probability=probability)
         for n, word in enumerate(text.split())
     ]
 
@@ -49,6 +49,62 @@ def test_a_word_that_stays_disputed_is_decided_by_age() -> None:
     assert texts(found) == "won read"
 
 
+def test_an_improbable_word_needs_a_third_hypothesis() -> None:
+    """What the model is not sure of waits for one more hypothesis, and what follows it waits with it."""
+    agreement = Agreement()
+    doubtful = [*said("the"), *said("hole", 0.4, probability=SURE - 0.01), *said("book", 0.8)]
+    agreement.hear(doubtful, 1.4)
+    assert texts(agreement.hear(doubtful, 1.9)) == "the"
+    assert texts(agreement.hear(doubtful, 2.4)) == "hole book"
+
+
+def test_a_mishearing_does_not_count_as_a_hypothesis_before() -> None:
+    """A doubtful word that came differently meanwhile is counted from the beginning."""
+    agreement = Agreement()
+    whole, hole = (said(word, probability=SURE - 0.01) for word in ("whole", "hole"))
+    for one in (whole, whole, hole, hole):
+        assert agreement.hear(one, 0.9) == []
+    assert texts(agreement.hear(hole, 0.9)) == "hole"
+
+
+def test_a_word_stretched_over_what_was_not_understood_takes_nothing_with_it() -> None:
+    """A hypothesis that ends too early makes its last word too long; the words after it are still to come."""
+    agreement = Agreement()
+    agreement.hear(said("the oldest book"), 1.4)
+    assert texts(agreement.hear([said("the", each=1.8)[0]], 1.9)) == "the"
+    assert agreement.end == 0.4
+    assert texts(agreement.close(said("the oldest book is printed"))) == "oldest book is printed"
+
+
+def test_what_is_final_is_found_by_its_words_where_times_are_wrong() -> None:
+    """A hypothesis whose words lie elsewhere, or are spelled or split otherwise, repeats nothing and loses nothing."""
+    agreement = Agreement()
+    agreement.close(said("the old fashioned books are made"))
+    later = said("the old-fashioned books are made well", start=1.5)
+    assert texts(agreement.hear(later, 4.0)) == ""
+    assert texts(agreement.close(later)) == "well"
+
+
+def test_finals_from_before_the_sound_do_not_count() -> None:
+    """Of what was said only that is looked for which lies in the sound that was heard."""
+    agreement = Agreement()
+    agreement.close(said("we will go on"))
+    assert texts(agreement.close(said("we will go", start=5.0), heard_from=4.8)) == "we will go"
+
+
+def test_differences_count_words_put_in_left_out_and_replaced() -> None:
+    """The edit distance of what was said from each beginning of what is heard."""
+    assert differences(["a", "b", "c"], ["a", "x", "c", "d"]) == [3, 2, 2, 1, 2]
+
+
+def test_sound_is_let_go_at_the_beginning_of_a_final_word() -> None:
+    """The last one that begins before a time, so that no word is cut in two."""
+    agreement = Agreement()
+    agreement.close(said("we will go on"))
+    assert agreement.before(0.9) == 0.8
+    assert agreement.before(-1.0) == 0.0
+
+
 def test_what_is_final_is_not_said_again() -> None:
     """A hypothesis that begins with the last final words gives only what follows them."""
     agreement = Agreement()
@@ -75,7 +131,7 @@ def test_finals_are_in_order_and_never_change(hypotheses: list[list[str]], begun
     for n, words in enumerate(hypotheses):
         given_so_far += agreement.hear(said(" ".join(words), start=begun), begun + n)
     given_so_far += agreement.close(said("a b c", start=begun))
-    at = begun
+    at = float(begun)
     for word in given_so_far:
         assert at <= word.start <= word.end
         at = word.end

@@ -17,6 +17,9 @@ BEFORE = 0.5
 """Seconds of sound kept before an utterance: its first consonant is quiet."""
 LONGEST = 15.0
 """Seconds of an utterance after which its beginning is let go, as far as its words are final."""
+CONTEXT, BREATH = 8.0, 0.1
+"""Seconds that are kept of it all the same, from the beginning of a word on: what is heard without what went before is
+misheard (measured, docs/engine.md); and how long before that word the sound is cut."""
 FULL = 25.0
 """Seconds of an utterance at which it is cut although the speaker goes on: Whisper hears 30."""
 _SECONDS = FRAME / SAMPLE_RATE

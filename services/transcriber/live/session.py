@@ -30,9 +30,9 @@ from services.runtime.kv import Conflict
 from services.runtime.logs import get_logger
 from services.runtime.patience import until_there
 from services.transcriber.engine.protocol import Engine, EngineDied, EngineFailed, ModelAway, Task, Window, WindowResult
-from services.transcriber.live.agreement import Agreement
+from services.transcriber.live.agreement import MEMORY, Agreement
 from services.transcriber.live.closing import Cancelled, Closing
-from services.transcriber.live.ear import LONGEST, Ear, Sound
+from services.transcriber.live.ear import BREATH, CONTEXT, LONGEST, Ear, Sound
 from services.transcriber.live.intake import Intake
 from services.transcriber.live.load import STEP, Load
 from services.transcriber.live.recover import Past, past_of
@@ -127,7 +127,7 @@ class LiveSession:
         intake = Intake(self._bus.nc, self._sandbox, session, past.input, past.resume)
         agreement = Agreement(
             past.finals[-1].end if past.finals else 0.0,
-            [word.word for final in past.finals[-5:] for word in final.words],
+            [word for final in past.finals[-MEMORY:] for word in final.words],
         )
         ear = Ear(intake.start, session.live.endpointing_ms / 1000)
         loaded = {model.name for model in self._engine.models() if model.loaded}
@@ -215,8 +215,9 @@ class LiveSession:
             return True
         held = ear.judged - ear.started
         if held >= LONGEST:
-            if agreement.end - ear.started > 1.0 and agreement.end < ear.judged - 1.0:
-                ear.cut(agreement.end - 0.2)
+            at = agreement.before(min(agreement.end, ear.judged - CONTEXT)) - BREATH
+            if at - ear.started > 1.0:
+                ear.cut(at)
             elif held >= LONGEST + 8.0:
                 await self._close_utterance(intake, ear, agreement, speech_final=False)
                 return True
@@ -237,7 +238,7 @@ class LiveSession:
         words = [word for segment in result.segments for word in segment.words]
         self._heard_to = max(self._heard_to, sound.end)
         # What may be invented decides nothing: the next hypothesis or the accurate pass does.
-        final = [] if result.suspect else agreement.hear(words, sound.end)
+        final = [] if result.suspect else agreement.hear(words, sound.end, sound.start)
         if final:
             await self._final(final, result, intake, ear, resume=sound.start)
         pending = agreement.pending
@@ -263,7 +264,7 @@ class LiveSession:
         sound = ear.utterance()
         result = await self._hear(sound, live=False)
         words = [word for segment in result.segments for word in segment.words]
-        final = agreement.close(words)
+        final = agreement.close(words, sound.start)
         ear.close()
         self._step_at = ear.judged
         self._heard_to = max(self._heard_to, sound.end)

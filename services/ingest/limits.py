@@ -3,9 +3,9 @@
 import asyncio
 import ipaddress
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
 from contextlib import contextmanager
-from time import time
+from time import monotonic, time
 
 import aiohttp
 from aiohttp import web
@@ -16,6 +16,16 @@ from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from services.contracts.errors import Code, Problem
 from services.ingest.settings import Settings
 from services.ingest.uploads import too_large
+
+SHORT = 4 << 20
+"""Bytes of a body up to which somebody who waits for its words is in a hurry."""
+HURRY = 5.0
+"""Seconds for which that is so."""
+LARGE = 32 << 20
+"""Bytes of a body after which it lets those go first who are in a hurry."""
+GIVING_WAY = 16 << 20
+"""Bytes a second that it is given meanwhile. At full speed it would take a small machine for itself: its client's, our
+and the store's work on each byte, and a synced write every few megabytes."""
 
 
 class RateLimits:
@@ -53,9 +63,14 @@ class RateLimits:
 
 
 class Bodies:
-    """Bodies under way: so many at once, no more than a quarter of one tenant's, none too slow, none too large."""
+    """Bodies under way: so many at once, no more than a quarter of one tenant's, none too slow, none too large.
 
-    def __init__(self, settings: Settings) -> None:
+    A large one makes way for short ones whose senders wait for the words.
+    """
+
+    def __init__(self, settings: Settings, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+        self._sleep = sleep
+        self._hurried: dict[object, float] = {}
         self._most = settings.max_uploads
         self._under_way: Counter[str] = Counter()
         self._grace = settings.upload_grace
@@ -74,6 +89,24 @@ class Bodies:
             self._under_way[tenant] -= 1
             if not self._under_way[tenant]:
                 del self._under_way[tenant]
+
+    @contextmanager
+    def waited_for(self, request: web.Request) -> Iterator[None]:
+        """Let this request, if its body is short, go before large bodies, from its first byte to its answer."""
+        if not 0 < (request.content_length or 0) <= SHORT:
+            yield
+            return
+        it = object()
+        self._hurried[it] = monotonic() + HURRY
+        try:
+            yield
+        finally:
+            del self._hurried[it]
+
+    async def _give_way(self, size: int) -> None:
+        now = monotonic()
+        if any(until > now for until in self._hurried.values()):
+            await self._sleep(size / GIVING_WAY)
 
     async def body(self, request: web.Request, most: int) -> AsyncIterator[bytes]:
         """The request's body as it comes in.
@@ -106,6 +139,8 @@ class Bodies:
             received += len(data)
             if received > most:
                 raise too_large(self.largest)
+            if received > LARGE and self._hurried:
+                await self._give_way(len(data))
             yield data
 
     async def small(self, request: web.Request, most: int = 1 << 20) -> bytes:

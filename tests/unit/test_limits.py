@@ -1,13 +1,15 @@
 """Limits of the door that need no server: places for uploads, and addresses behind proxies."""
 
 from contextlib import ExitStack
+from io import BytesIO
 
 import pytest
-from aiohttp.test_utils import make_mocked_request
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer, make_mocked_request
 from pydantic import ValidationError
 
 from services.contracts.errors import Code, Problem
-from services.ingest.limits import Bodies, address_of
+from services.ingest.limits import GIVING_WAY, LARGE, SHORT, Bodies, address_of
 from services.ingest.settings import Settings
 
 
@@ -25,6 +27,33 @@ def test_one_tenant_takes_a_quarter_of_the_places() -> None:
             pass
     with bodies.one("e"):
         pass
+
+
+async def test_a_large_body_gives_way_to_who_waits_for_a_short_one() -> None:
+    """Beyond its first megabytes it is paced while somebody waits for a clip's words, and never otherwise."""
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    bodies = Bodies(Settings(), sleep)
+    more = 3 << 20
+
+    async def take(request: web.Request) -> web.Response:
+        clip = make_mocked_request("POST", "/", headers={"Content-Length": request.query["beside"]})
+        with bodies.waited_for(clip):
+            size = sum([len(data) async for data in bodies.body(request, 1 << 30)])
+        return web.json_response([size, sum(slept)])
+
+    app = web.Application()
+    app.router.add_post("/", take)
+    async with TestClient(TestServer(app)) as client:
+        for beside, size, paused in ((SHORT + 1, LARGE + more, 0.0), (SHORT, LARGE, 0.0), (SHORT, LARGE + more, 1.0)):
+            answer = await client.post("/", params={"beside": beside}, data=BytesIO(bytes(size)))
+            received, pauses = await answer.json()
+            assert received == size
+            # The piece in which the limit is passed counts whole, or not at all.
+            assert pauses == pytest.approx(paused * more / GIVING_WAY, abs=0.02)
 
 
 @pytest.mark.parametrize(

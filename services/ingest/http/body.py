@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from email.message import Message
 from typing import Any
 
@@ -58,6 +59,10 @@ class Submissions:
         self._bodies = bodies
         self._engines = engines
         self._settings = settings
+
+    def waited_for(self, request: web.Request) -> AbstractContextManager[None]:
+        """Around a request whose client waits for the words: a short one goes before large uploads."""
+        return self._bodies.waited_for(request)
 
     async def admit(self, request: web.Request) -> Admitted:
         """The job of this request, durable. Raises `Problem` with what is wrong with it, `Unavailable`."""

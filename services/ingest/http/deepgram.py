@@ -86,9 +86,10 @@ class DeepgramRoutes:
         def options(fields: Fields) -> dict[str, str]:
             return form.options(fields, aliases)
 
-        admitted = await self._submissions.admit_recording(request, options)
-        wait = asked_wait(request, self._settings.transcribe_wait)
-        record = await self._relay.settled(admitted.record, wait, lambda: gone(request))
+        with self._submissions.waited_for(request):
+            admitted = await self._submissions.admit_recording(request, options)
+            wait = asked_wait(request, self._settings.transcribe_wait)
+            record = await self._relay.settled(admitted.record, wait, lambda: gone(request))
         if not record.state.terminal:
             raise unfinished(record)
         if record.state == State.FAILED:

@@ -71,12 +71,13 @@ class OpenAIRoutes:
         def options(fields: Fields) -> dict[str, str]:
             return read(fields).options(task, self._aliases)
 
-        admitted, fields = await self._submissions.admit_form(request, options)
-        form = read(fields)
-        if form.stream:
-            return await self._stream.answer(request, admitted.record, form)
-        wait = asked_wait(request, self._wait)
-        record = await self._relay.settled(admitted.record, wait, lambda: gone(request))
+        with self._submissions.waited_for(request):
+            admitted, fields = await self._submissions.admit_form(request, options)
+            form = read(fields)
+            if form.stream:
+                return await self._stream.answer(request, admitted.record, form)
+            wait = asked_wait(request, self._wait)
+            record = await self._relay.settled(admitted.record, wait, lambda: gone(request))
         if not record.state.terminal:
             raise unfinished(record)
         if record.state == State.FAILED:

@@ -61,10 +61,10 @@ class Transcribe:
     async def transcribe(self, request: web.Request) -> web.StreamResponse:
         """The job goes on whether the client stays or not: from admission on it is durable."""
         wait = asked_wait(request, self._wait)
-        admitted = await self._submissions.admit(request)
-        record = admitted.record
-        if wait:
-            record = await self._relay.settled(record, wait, lambda: gone(request))
+        with self._submissions.waited_for(request):
+            record = (await self._submissions.admit(request)).record
+            if wait:
+                record = await self._relay.settled(record, wait, lambda: gone(request))
         if not record.state.terminal:
             return accepted(record)
         if record.state == State.FAILED:

@@ -80,7 +80,7 @@ class Visitor:
         """Get a key by the page; the files are shown then."""
         await self.page.goto(self.home)
         await self.page.fill("#name", name)
-        await self.page.click("form .main")
+        await self.page.click("form .wide")
         key = await self.page.text_content("#shown")
         assert key is not None
         await self.page.click(".card > .main")

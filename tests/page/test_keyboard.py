@@ -29,7 +29,7 @@ async def test_everything_is_done_without_a_mouse(visitor: Visitor) -> None:
     page, keys = visitor.page, visitor.page.keyboard
     await page.goto(visitor.home)
     await page.wait_for_selector("#name")
-    await to(visitor, "#name", within=4)
+    await to(visitor, "#name", within=5)
     await keys.type("keyboardist")
     await keys.press("Enter")
     await page.wait_for_selector("#shown")

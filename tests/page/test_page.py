@@ -84,6 +84,26 @@ async def test_from_a_key_to_a_corrected_transcript(visitor: Visitor) -> None:
     assert await visitor.accessible() == []
 
 
+async def test_a_newcomer_brings_a_recording_and_reads_it(visitor: Visitor) -> None:
+    """Without a key it takes choosing a file and opening it; the key that was made on the way is shown, and works."""
+    page = visitor.page
+    await page.goto(visitor.home)
+    await page.set_input_files("#try", SPEECH)
+    await page.wait_for_selector("[data-state=completed]")
+    assert await visitor.accessible() == []
+    key = await page.text_content("#shown")
+    await page.click("[data-state=completed] .button")
+    await page.wait_for_selector(".segment .w")
+    await page.goto(f"{visitor.home}/#/files")
+    await page.wait_for_selector("[data-state=completed]")
+    assert await page.locator("#shown").count() == 0, "a key is shown once"
+    async with (
+        aiohttp.ClientSession(visitor.home, headers={"x-api-key": key or ""}) as session,
+        session.get("/jobs") as answer,
+    ):
+        assert len((await answer.json())["jobs"]) == 1
+
+
 async def test_fifty_hostile_names_and_texts_run_nothing(visitor: Visitor, stack: Stack) -> None:
     """Scripts in names of users, names of files and in words are shown as they are, and none runs."""
     page = visitor.page

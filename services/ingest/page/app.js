@@ -13,6 +13,7 @@ const VIEWS = { begin, files, job, live, status, shared };
 const main = document.getElementById("main");
 let leaving = new AbortController();
 let operator = false;
+let brought = null;  // { files, key } from somebody who came with recordings and without a key
 
 /** Name and parameter of the view that the address asks for. */
 function asked() {
@@ -34,11 +35,13 @@ function show() {
   header(name);
   footer();
   put(main);
-  VIEWS[name](main, { parameter, signal: leaving.signal, go, refresh: start });
+  VIEWS[name](main, { parameter, signal: leaving.signal, go, refresh: start, brought });
+  if (name === "files") brought = null;
 }
 
-/** Goes to a view. */
-function go(path) {
+/** Goes to a view; to the files with those that somebody brought. */
+function go(path, files = null) {
+  brought = files;
   if (location.hash === `#/${path}`) show();
   else location.hash = `#/${path}`;
 }

@@ -1,6 +1,6 @@
 // Begin: a key in place, or one that is pasted; shown once, with what to do with it.
 import { forgetKey, get, hasKey, post, useKey } from "/page/api.js";
-import { copier, h, put, say } from "/page/dom.js";
+import { copier, dropping, h, icon, put, RECORDINGS, say } from "/page/dom.js";
 import { t } from "/page/i18n.js";
 import { notice } from "/page/notice.js";
 
@@ -37,10 +37,14 @@ function ask(card, context) {
     try { await act(); } catch (error) { put(wrong, notice(error)); }
     button.disabled = false;
   });
+  const choose = h("input", { type: "file", id: "try", class: "unseen", multiple: true, accept: RECORDINGS,
+    onchange: () => bring([...choose.files]) });
+  const drop = h("label", { class: "drop", for: "try" }, icon("up"), h("strong", {}, t("begin.try")), h("span", { class: "small faint" }, t("begin.try.hint")));
+  dropping(drop, bring, context.signal);
   const fresh = h("form", {},
     h("label", { for: "name" }, t("begin.name")),
     name,
-    h("button", { class: "main wide" }, t("begin.get")));
+    h("button", { class: "wide" }, t("begin.get")));
   work(fresh, async () => {
     const query = new URLSearchParams({ username: name.value });
     const made = await post(`/generate-key?${query}`);
@@ -56,8 +60,19 @@ function ask(card, context) {
     useKey(value, longer.checked);
     context.refresh();
   });
-  put(card, h("h2", {}, t("begin.card")), fresh, h("p", { class: "or" }, t("begin.or")), own,
-    h("label", { class: "check", for: "longer" }, longer, t("begin.longer")), wrong);
+  /** Recordings first: the key is made on the way, and shown beside them. */
+  async function bring(files) {
+    if (!files.length) return;
+    put(wrong);
+    try {
+      const made = await post(`/generate-key?${new URLSearchParams({ username: name.value.trim() || t("begin.guest") })}`);
+      useKey(made.api_key, longer.checked);
+      context.go("files", { files, key: made.api_key });
+    } catch (error) { put(wrong, notice(error)); }
+    choose.value = "";
+  }
+  put(card, h("h2", {}, t("begin.card")), choose, drop, wrong, h("p", { class: "or" }, t("begin.or.key")), fresh, h("p", { class: "or" }, t("begin.or")), own,
+    h("label", { class: "check", for: "longer" }, longer, t("begin.longer")));
 }
 
 function once(card, key, context) {

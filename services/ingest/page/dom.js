@@ -66,6 +66,22 @@ export function copier(text, label, done) {
   return button;
 }
 
+/** What a file chooser offers. */
+export const RECORDINGS = "audio/*,video/*,.amr,.caf,.mkv,.opus";
+
+/** Takes files that are dropped anywhere on the page; `over` lights up meanwhile. */
+export function dropping(over, take, signal) {
+  for (const kind of ["dragenter", "dragover"]) {
+    addEventListener(kind, (event) => { event.preventDefault(); over.classList.add("over"); }, { signal });
+  }
+  addEventListener("dragleave", (event) => { if (!event.relatedTarget) over.classList.remove("over"); }, { signal });
+  addEventListener("drop", (event) => {
+    event.preventDefault();
+    over.classList.remove("over");
+    take([...event.dataTransfer.files]);
+  }, { signal });
+}
+
 /** Gives a file to the browser to keep. */
 export function save(blob, name) {
   const url = URL.createObjectURL(blob);

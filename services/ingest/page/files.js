@@ -1,6 +1,6 @@
 // Files: drop them, watch them, open them. The list is the service's own, so it survives a reload.
 import { get, upload } from "/page/api.js";
-import { h, icon, put, say } from "/page/dom.js";
+import { copier, dropping, h, icon, put, RECORDINGS, say } from "/page/dom.js";
 import { follow, sleep } from "/page/feed.js";
 import { number, t } from "/page/i18n.js";
 import { ended, Row } from "/page/jobs.js";
@@ -10,7 +10,7 @@ import { optionsForm } from "/page/options.js";
 const AT_ONCE = 2;  // uploads side by side: more would only slow one another
 const LOOK = 3000;  // milliseconds between two looks at the place in the queue, which no event tells
 
-export function files(root, { signal }) {
+export function files(root, { signal, brought }) {
   const rows = new Map();
   const list = h("ul", { class: "jobs" });
   const more = h("div", { class: "center" });
@@ -21,21 +21,14 @@ export function files(root, { signal }) {
   const options = optionsForm(signal);
   const queue = uploads(list, options, (job) => place(job, true), signal);
 
-  const input = h("input", { type: "file", id: "choose", multiple: true, accept: "audio/*,video/*,.amr,.caf,.mkv,.opus", class: "unseen",
+  const input = h("input", { type: "file", id: "choose", multiple: true, accept: RECORDINGS, class: "unseen",
     onchange: () => { queue([...input.files]); input.value = ""; } });
   const drop = h("label", { class: "drop", for: "choose" }, icon("up"),
     h("strong", {}, t("files.drop")), h("span", { class: "faint" }, t("files.drop.hint")));
-  for (const kind of ["dragenter", "dragover"]) {
-    addEventListener(kind, (event) => { event.preventDefault(); drop.classList.add("over"); }, { signal });
-  }
-  addEventListener("dragleave", (event) => { if (!event.relatedTarget) drop.classList.remove("over"); }, { signal });
-  addEventListener("drop", (event) => {
-    event.preventDefault();
-    drop.classList.remove("over");
-    queue([...event.dataTransfer.files]);
-  }, { signal });
+  dropping(drop, queue, signal);
 
-  put(root, h("h1", {}, t("title.files")), h("div", { class: "dropbox" }, input, drop, options.element), wrong, link,
+  put(root, h("h1", {}, t("title.files")), brought ? keyNotice(brought.key) : null,
+    h("div", { class: "dropbox" }, input, drop, options.element), wrong, link,
     h("h2", { class: "unseen" }, t("files.list")), list, empty, more);
 
   function place(job, first) {
@@ -95,6 +88,13 @@ export function files(root, { signal }) {
     },
   }, signal));
   looking();
+  if (brought) queue(brought.files);
+}
+
+/** The key that was made for who came with recordings; like every key it is shown once. */
+function keyNotice(key) {
+  return h("div", { class: "notice good" }, h("p", {}, `${t("begin.yours")}. ${t("begin.once")}`),
+    h("div", { class: "copy" }, h("code", { id: "shown" }, key), copier(key, t("copy"), t("copied"))));
 }
 
 /** Takes files and sends them, a few at a time; each has a row until its job has one. */

@@ -13,14 +13,16 @@ export function optionsForm(signal) {
   const language = languageChoice("o-language");
   const task = h("select", { id: "o-task" },
     h("option", { value: "" }, t("options.task.transcribe")), h("option", { value: "translate" }, t("options.task.translate")));
+  const channels = h("select", { id: "o-channels" },
+    h("option", { value: "" }, t("options.channels.mixed")), h("option", { value: "separate" }, t("options.channels.separate")));
   const prompt = h("textarea", { id: "o-prompt", rows: 2, maxlength: 4000, placeholder: t("options.prompt.hint") });
   const hotwords = h("input", { id: "o-hotwords", maxlength: 2000, placeholder: t("options.hotwords.hint") });
   fillModels(model, signal);
   const field = (label, control) => h("div", { class: "field" }, h("label", { for: control.id }, t(label)), control);
   const element = h("details", { class: "options" }, h("summary", {}, t("options.title")),
-    h("div", { class: "fields" }, field("options.model", model), field("options.language", language), field("options.task", task),
+    h("div", { class: "fields" }, field("options.model", model), field("options.language", language), field("options.task", task), field("options.channels", channels),
       field("options.hotwords", hotwords), field("options.prompt", prompt)));
-  const fields = { model, language, task, prompt, hotwords };
+  const fields = { model, language, task, channels, prompt, hotwords };
   return { element, values: () => Object.fromEntries(
     Object.entries(fields).map(([name, control]) => [name, control.value.trim()]).filter(([, value]) => value)) };
 }

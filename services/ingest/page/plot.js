@@ -17,5 +17,5 @@ export function bars(values, label) {
 /** A share of 1, filled. */
 export function share(value, label) {
   return svg("svg", { viewBox: "0 0 100 6", class: "plot share", role: "img", "aria-label": label, preserveAspectRatio: "none" },
-    svg("rect", { width: 100, height: 6, rx: 3, class: "rest" }), svg("rect", { width: Math.min(100, value * 100), height: 6, rx: 3 }));
+    svg("rect", { width: 100, height: 6, class: "rest" }), svg("rect", { width: Math.min(100, value * 100), height: 6 }));
 }

@@ -43,7 +43,7 @@ function draw(told) {
     card(t("status.live"), "", figure(`${number(told.live.sessions)} / ${number(told.live.capacity)}`, t("status.live.lag", { n: number(told.live.lag, 1) })),
       share(told.live.capacity ? told.live.sessions / told.live.capacity : 0, t("status.live.plot"))),
     card(t("status.failures"), "wide", told.failures.length ? table([t("status.code"), t("status.count"), t("status.last")],
-      told.failures.map((one) => [has(`error.${one.code}`) ? t(`error.${one.code}`) : one.code, number(one.count), moment(one.last)])) : h("p", { class: "faint" }, t("status.failures.none"))),
+      told.failures.map((one) => [[h("code", { class: one.ours ? "ours" : null }, one.code), has(`error.${one.code}`) ? h("p", { class: "small faint" }, t(`error.${one.code}`)) : null], number(one.count), moment(one.last)])) : h("p", { class: "faint" }, t("status.failures.none"))),
   ];
 }
 

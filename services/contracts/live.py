@@ -88,6 +88,7 @@ class Session(Frozen):
     live: LiveOptions
     opened: float = Field(description="Unix seconds")
     max_seconds: float = Field(description="of audio; the session is ended there")
+    lost: bool = Field(default=False, description="with the bus: what of it is in the store is all that there is")
 
 
 class Lease(Frozen):
@@ -157,6 +158,14 @@ class Final(Heard):
     resume: float = Field(default=0.0, description="seconds from which another engine must hear on")
 
 
+class Quiet(Heard):
+    """Nobody has spoken since the last final, up to `position`; about every half minute."""
+
+    type: Literal["quiet"] = "quiet"
+    input: int = Field(default=0, description="as in `Final`")
+    resume: float = Field(default=0.0, description="as in `Final`")
+
+
 class UtteranceEnd(Heard):
     """`utterance_end_ms` have passed since the last word, or the endpoint where that is not set."""
 
@@ -181,7 +190,15 @@ class Ended(Heard):
     code: str | None = None
 
 
-Out = Claimed | SpeechStarted | Interim | Final | UtteranceEnd | Lag | Ended
+Out = Claimed | SpeechStarted | Interim | Final | Quiet | UtteranceEnd | Lag | Ended
+
+
+class Kept(Frozen):
+    """`live/<n>.json` in the store: finals from the `n`th on, while a session lasts."""
+
+    finals: tuple[Final, ...]
+    heard: float = Field(description="seconds of the session up to which everything was heard")
+    arrived: float = Field(description="seconds of the session that had come in")
 
 
 # ---- the socket: what the client says

@@ -81,6 +81,16 @@ def peaks(tenant: str, job: str) -> str:
     return prefix(tenant, job) + "peaks.u8"
 
 
+def live(tenant: str, job: str) -> str:
+    """The folder of a live session's words while it lasts."""
+    return prefix(tenant, job) + "live/"
+
+
+def live_words(tenant: str, job: str, n: int) -> str:
+    """Words of a live session from its final `n` on."""
+    return f"{live(tenant, job)}{n:06d}.json"
+
+
 def versions(tenant: str, job: str) -> str:
     """The folder of corrections."""
     return prefix(tenant, job) + "versions/"

@@ -7,20 +7,22 @@ its own clock. Whatever was lost of the bus, up to all of it, costs delay and no
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from pydantic import ValidationError
 
 from services.contracts import objects, subjects
-from services.contracts.errors import Code
 from services.contracts.events import Record
-from services.contracts.jobs import Failure, Lane, Outcome, State
+from services.contracts.jobs import Lane, State
+from services.contracts.live import OFFSET, OP, LiveOptions, Op, Session
 from services.contracts.parts import JobWork, PartWork
 from services.ingest.erase import Eraser
 from services.ingest.sweep import Sweep
 from services.runtime.blobs import Blobs
 from services.runtime.bus import Bus
 from services.runtime.jsapi import Unavailable
+from services.runtime.kv import Conflict
 from services.runtime.logs import get_logger
 from services.runtime.records import JobGone, Records
 
@@ -174,12 +176,27 @@ class Reconciler:
         self._log.info("a job was put back on the bus", tenant=tenant, job=job, parts=len(work))
 
     async def _give_up(self, record: Record) -> None:
-        """End a live session whose sound was lost with the bus: there is nothing left to hear."""
-        failure = Failure(code=Code.INTERRUPTED, message="The session was lost with the message bus.", retryable=True)
-        timings = record.timings.model_copy(update={"finished": time.time()})
-        lost = Outcome(job=record.job, state=State.FAILED, failure=failure, timings=timings)
-        await self._records.finish(lost, record.tenant)
-        self._log.error("a live session was lost", tenant=record.tenant, job=record.job)
+        """Have a live session whose sound was lost with the bus ended, with the words of it that are in the store.
+
+        Its input says that nothing more comes, and so a transcriber takes it as one whose client did not come back.
+        """
+        manifest = await self._records.manifest(record.tenant, record.job)
+        if manifest is None:
+            raise JobGone(record.job)
+        session = Session(
+            session=record.job,
+            tenant=record.tenant,
+            options=manifest.options,
+            live=LiveOptions(),
+            opened=manifest.created,
+            max_seconds=0.0,
+            lost=True,
+        )
+        with suppress(Conflict):
+            await self._bus.append(subjects.live_audio(record.job), b"", 0, {OFFSET: "0", OP: Op.LOST})
+        with suppress(Conflict):
+            await self._bus.append(subjects.live_open(record.job), session.encode(), 0)
+        self._log.error("a live session was lost with the bus", tenant=record.tenant, job=record.job)
 
     async def _parts(self, record: Record) -> dict[int, PartWork]:
         """The parts that are not done, by number; none if one of them is not in the store: then prepare has to come."""

@@ -13,8 +13,11 @@ Directives for tests, as words of `Task.prompt`:
 | `fail` | every window comes back as `failed` |
 | `refuse` | the request fails, as when a model does not load |
 | `suspect` | every window is marked as suspect |
+| `cells` | not one word, but one for each whole quarter of a second of the recording that lies in the window |
 
 `crash@N`, `hang@N` and `fail@N` do so only on the window that holds the sample N of the recording.
+`cells` is for live speech, where one stretch of sound is heard again and again while it grows: the same cell is the
+same word in every window that holds it, and a cell that was cut in two is in none.
 The setting `digest_speed` makes each worker hear so many seconds of audio in a second; 0 is as fast as it can.
 """
 
@@ -24,11 +27,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from services.contracts.parts import SAMPLE_RATE
 from services.contracts.transcript import Segment, Word
 from services.transcriber.engine.hearer import Step
 from services.transcriber.engine.protocol import EngineFailed, Task, Window, WindowResult
 
 LANGUAGE = "en"
+CELL = 4_000
+"""Samples of a cell."""
 
 
 class DigestHearer:
@@ -65,8 +71,13 @@ class DigestHearer:
         language = task.language or LANGUAGE
         if "fail" in orders:
             return WindowResult(window.start, window.end, language=language, failed="asked")
-        text = " " + digest_of(window)
-        words = (Word(word=text, start=window.start, end=window.end, probability=1.0),)
+        pieces = cells_of(window) if "cells" in orders else [window]
+        if not pieces:
+            return WindowResult(window.start, window.end, language=language)
+        words = tuple(
+            Word(word=" " + digest_of(piece), start=piece.start, end=piece.end, probability=1.0) for piece in pieces
+        )
+        text = "".join(word.word for word in words)
         reason = "asked" if "suspect" in orders else None
         segment = Segment(
             start=window.start,
@@ -85,6 +96,17 @@ def digest_of(window: Window) -> str:
     """The word that the digest engine hears in a window."""
     last = window.first_sample + len(window.pcm) // 2 - 1
     return f"{window.first_sample}-{last}:{hashlib.sha256(window.pcm).hexdigest()[:16]}"
+
+
+def cells_of(window: Window) -> list[Window]:
+    """The cells of the recording that lie in a window as a whole."""
+    first = -(-window.first_sample // CELL)
+    last = (window.first_sample + len(window.pcm) // 2) // CELL
+    offset = 2 * window.first_sample
+    return [
+        Window(window.pcm[2 * n * CELL - offset : 2 * (n + 1) * CELL - offset], n * CELL / SAMPLE_RATE)
+        for n in range(first, last)
+    ]
 
 
 def _orders(prompt: str, window: Window) -> Iterator[str]:

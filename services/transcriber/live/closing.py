@@ -8,6 +8,7 @@ import asyncio
 import struct
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
 from services.contracts import objects, subjects
 from services.contracts.errors import ERRORS, Code
@@ -23,6 +24,7 @@ from services.runtime.kv import Conflict
 from services.runtime.patience import until_there
 from services.runtime.records import JobGone, Records
 from services.transcriber.assemble import Assembler, merge
+from services.transcriber.live.keep import Keeper
 
 WAVE_FORMATS = {Encoding.PCM_S16LE: 1, Encoding.PCM_F32LE: 3, Encoding.ALAW: 6, Encoding.MULAW: 7}
 """Format tags of the WAVE header (RFC 2361)."""
@@ -38,6 +40,30 @@ class Cancelled(Exception):  # noqa: N818 - what happened
     """The job was ended by its owner: nothing more is heard."""
 
 
+class Over(Exception):  # noqa: N818 - what happened
+    """The session ends here, with an error of its client's or of ours."""
+
+    def __init__(self, code: Code) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """What there is of a session when it ends. `code` says why it ended where its client did not end it.
+
+    `peaks` is its waveform, where it is known. `gone`: its sound went with the bus, and `failed` of it unheard.
+    """
+
+    finals: Sequence[Final]
+    duration: float
+    language: str | None
+    code: str | None
+    peaks: bytes = b""
+    gone: bool = False
+    failed: tuple[Span, ...] = ()
+
+
 class Closing:
     """Turns sessions into jobs that have ended."""
 
@@ -46,6 +72,10 @@ class Closing:
         self._blobs = blobs
         self._records = records
         self._assembler = assembler
+
+    def keeper(self, session: Session) -> Keeper:
+        """For the words of a session while it lasts."""
+        return Keeper(self._blobs, session)
 
     async def begin(self, session: Session) -> Record | None:
         """The job's record, running; None when there is no such job any more."""
@@ -67,15 +97,12 @@ class Closing:
         if record is not None and record.state.terminal:
             raise Cancelled
 
-    async def close(
-        self, session: Session, finals: Sequence[Final], duration: float, language: str | None, code: str | None
-    ) -> str:
+    async def close(self, session: Session, end: End) -> str:
         """End the job; returns its state. Waits for a store that is away: the words are safe on the bus meanwhile."""
-        return await until_there(lambda: self._close(session, finals, duration, language, code))
+        return await until_there(lambda: self._close(session, end))
 
-    async def _close(
-        self, session: Session, finals: Sequence[Final], duration: float, language: str | None, code: str | None
-    ) -> str:
+    async def _close(self, session: Session, end: End) -> str:
+        finals, duration, code = end.finals, end.duration, end.code
         tenant, job = session.tenant, session.session
         record = await self.begin(session)
         if record is None or record.state.terminal:
@@ -85,8 +112,10 @@ class Closing:
             await self._assembler.fail(record, failure, ours=code == Code.ENGINE)
             return State.FAILED
         source = objects.source(tenant, job)
-        if await self._blobs.stat(source) is None:
+        if not end.gone and await self._blobs.stat(source) is None:
             await self._blobs.upload(source, self._source(session))
+        if end.peaks:
+            await self._blobs.put_once(objects.peaks(tenant, job), end.peaks)
         size = await self._blobs.stat(source)
         spans = _spans(finals, duration)
         samples = round(duration * SAMPLE_RATE)
@@ -96,9 +125,10 @@ class Closing:
             segments = tuple(final.segment for final in finals)
             words = PartWords(
                 n=0,
-                language=language or next((segment.language for segment in segments if segment.language), None),
+                language=end.language or next((segment.language for segment in segments if segment.language), None),
                 segments=segments,
                 transcribed=spans,
+                failed=end.failed,
                 suspect=merge((segment.start, segment.end) for segment in segments if segment.suspect),
             )
             await self._blobs.put_once(objects.part_meta(tenant, job, 0), part.encode())
@@ -118,7 +148,7 @@ class Closing:
                     "audio": plan.duration,
                     "audio_done": plan.duration,
                     "size": size.size if size else 0,
-                    "language": current.language or language,
+                    "language": current.language or end.language,
                 }
             )
 
@@ -127,6 +157,14 @@ class Closing:
             await self._assembler.complete(record)
         ended = await self._records.get(tenant, job)
         return ended.state if ended else State.COMPLETED
+
+    async def drawn(self, session: Session) -> bool:
+        """Whether there is a waveform. Raises `Unavailable`."""
+        return await self._blobs.stat(objects.peaks(session.tenant, session.session)) is not None
+
+    async def draw(self, session: Session, peaks: bytes) -> None:
+        """Add the waveform to a job that has ended."""
+        await until_there(lambda: self._blobs.put_once(objects.peaks(session.tenant, session.session), peaks))
 
     async def done(self, session: Session) -> None:
         """Take its sound off the bus, and tell everybody that the session needs no engine any more."""

@@ -41,7 +41,10 @@ class Sound:
 class Ear:
     """Holds sound from the beginning of the current utterance on; little more than `BEFORE` seconds in silence."""
 
-    def __init__(self, start: float, endpointing: float) -> None:
+    def __init__(self, start: float, endpointing: float, spoken_to: float | None = None) -> None:
+        """Sound begins at `start` seconds; `spoken_to`, if it is the middle of an utterance, is where its last known
+        word ends: what is quiet before that is no pause after it.
+        """
         self._origin = round(start * SAMPLE_RATE)
         self._pcm = bytearray()
         self._frames: deque[float] = deque()
@@ -49,7 +52,8 @@ class Ear:
         self._endpointing = max(1, round(endpointing / _SECONDS))
         self._voiced = 0
         self._silent = 0
-        self.speaking = False
+        self._spoken_to = spoken_to or 0.0
+        self.speaking = spoken_to is not None
         """Whether an utterance has begun and not ended."""
         self.endpoint = False
         """Whether the speaker has paused: the utterance is to be closed."""
@@ -99,7 +103,8 @@ class Ear:
                     self._let_go(self.voice - BEFORE)
                     return True
                 continue
-            self._silent = self._silent + 1 if probability < QUIET else 0
+            quiet = probability < QUIET and self.judged > self._spoken_to
+            self._silent = self._silent + 1 if quiet else 0
             self.endpoint = self._silent >= self._endpointing
         if not self.speaking:
             self._let_go(self.voice - BEFORE)

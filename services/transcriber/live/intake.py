@@ -3,16 +3,19 @@
 import asyncio
 import os
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 
 from nats.aio.client import Client
 
 from services.contracts import subjects
-from services.contracts.live import OFFSET, OP, Encoding, Op, Session
+from services.contracts.live import CHUNK, OFFSET, OP, Encoding, Op, Session
 from services.contracts.parts import SAMPLE_RATE
+from services.runtime.jsapi import read_last
 from services.runtime.tail import Tail
+from services.transcriber.live.recover import Past
 from services.transcriber.prepare.media import FRAME, Block
+from services.transcriber.prepare.peaks import Peaks
 from services.transcriber.prepare.sandbox import Sandbox
 
 LOOK = 1.0
@@ -27,40 +30,67 @@ RAW = {
 
 
 class Intake:
-    """Reads the log of the input from behind `after`, decodes from `resume` seconds on, and hands blocks over.
+    """Reads the log of the input, decodes it from where the past ends, and hands blocks over.
 
     A container is decoded from its first byte, since its beginning says how; what lies before `resume` is dropped.
     """
 
-    def __init__(self, nc: Client, sandbox: Sandbox, session: Session, after: int, resume: float) -> None:
-        live = session.live
+    def __init__(self, nc: Client, sandbox: Sandbox, session: Session, past: Past) -> None:
+        live, after, resume = session.live, past.input, past.resume
+        self._nc = nc
         self._rate = live.bytes_per_second
         self._sandbox = sandbox
         self._session = session
         self._tail = Tail(nc, subjects.LIVE, subjects.live_audio(session.session), after if self._rate else 0)
         self._resume = resume
         frame = (live.encoding.bytes_per_sample or 1) * live.channels
-        self._from = int(resume * live.sample_rate) * frame if self._rate else 0
-        self._marks: deque[tuple[int, int]] = deque()
+        self._from = round(resume * live.sample_rate) * frame if self._rate else 0
+        self._flushed = self._answered(past)
+        self._marks: deque[tuple[int, int]] = deque([(after, 0)])
         self.start = self._from / self._rate if self._rate else resume
         """Seconds of the session at which the first block begins."""
+        self.peaks = Peaks()
+        """The waveform of what was decoded."""
+        self.whole = not self._from
+        """Whether the sound is decoded from its first sample on, and so the waveform whole."""
         self.finalize = asyncio.Event()
         """Set when the client wants all that it sent to be final."""
-        self.received = resume
-        """Seconds that have come in, as far as the encoding tells."""
         self.ended = False
         self.heard_at = asyncio.get_running_loop().time()
         """When the client last gave a sign of life, by the loop's clock."""
         self.sequence = after
         """Sequence of the last message that was taken in."""
+        self._fed = 0
+
+    def _answered(self, past: Past) -> Callable[[int, int], bool]:
+        """Tells of a `finalize`, by its sequence and its offset, whether it was answered before the past ends."""
+        if not self._rate:
+            return lambda sequence, _: sequence <= past.input
+        # Where everything was made final, the sound goes on at the last whole frame before the operation.
+        to = self._from + CHUNK * self._rate if past.flushed else -1
+        return lambda _, offset: offset <= to
+
+    async def arrived(self, decoded: float) -> float:
+        """Seconds that lie in the stream, read or not, of which `decoded` are decoded. Raises `Unavailable`.
+
+        Of a container it is estimated by the bytes of what was decoded.
+        """
+        last = await read_last(self._nc, subjects.LIVE, subjects.live_audio(self._session.session))
+        if last is None:
+            return decoded
+        received = int((last.headers or {}).get(OFFSET, 0)) + len(last.data)
+        return received / self._rate if self._rate else decoded * received / max(1, self._fed)
 
     def input_at(self, seconds: float) -> int:
-        """Sequence in the input up to which nothing is needed to hear on from `seconds`."""
+        """Sequence in the input up to which nothing is needed to hear on from `seconds`.
+
+        Of a container: up to which operations were followed. Its sound is needed from the first byte on.
+        """
         if not self._rate:
-            return 0
+            return self.sequence
         while len(self._marks) > 1 and self._marks[1][1] <= seconds * self._rate:
             self._marks.popleft()
-        return self._marks[0][0] if self._marks and self._marks[0][1] <= seconds * self._rate else 0
+        return self._marks[0][0]
 
     async def blocks(self) -> AsyncIterator[Block]:
         """Sound as it comes, until the client's end. Raises `MediaError` for what is no audio, `DecoderDied`."""
@@ -74,6 +104,7 @@ class Intake:
                 writing = -1  # the feeder closes it
                 skip = round(self._resume * SAMPLE_RATE) if not self._rate else 0
                 async for block in decoding:
+                    self.peaks.feed(block.pcm)
                     samples = len(block.pcm) // 2
                     if skip >= samples:
                         skip -= samples
@@ -105,15 +136,15 @@ class Intake:
                         end = offset + len(entry.data)
                         if self._rate:
                             self._marks.append((entry.sequence, end))
-                            self.received = end / self._rate
                         if op in (Op.END, Op.LOST):
                             self.ended = True
                             break
-                        if op == Op.FINALIZE:
+                        if op == Op.FINALIZE and not self._flushed(entry.sequence, offset):
                             self.finalize.set()
                         if end > self._from and entry.data:
                             writer.write(entry.data[max(0, self._from - offset) :])
                             await writer.drain()
+                            self._fed = end
         except ConnectionError:
             return  # the decoder has ended and says why
         finally:

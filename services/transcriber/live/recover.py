@@ -6,7 +6,7 @@ from nats.aio.client import Client
 from pydantic import TypeAdapter
 
 from services.contracts import subjects
-from services.contracts.live import Ended, Final, Out
+from services.contracts.live import Ended, Final, Heard, Out, Quiet, UtteranceEnd
 from services.runtime.jsapi import read_batch
 
 BATCH = 500
@@ -20,16 +20,43 @@ class Past:
     finals: list[Final] = field(default_factory=list)
     last: int = 0
     ended: Ended | None = None
+    resume: float = 0.0
+    """Seconds from which it is heard on."""
+    input: int = 0
+    """Sequence in the input up to which nothing needs to be heard again."""
+    speaking: bool = False
+    """Whether it is to be heard on in the middle of an utterance."""
+    flushed: bool = False
+    """Whether the last final answered a `finalize`."""
+    owed: Final | None = None
+    """The final whose utterance is over, while that was not said."""
 
     @property
-    def resume(self) -> float:
-        """Seconds from which it is heard on."""
-        return self.finals[-1].resume if self.finals else 0.0
+    def end(self) -> float:
+        """Seconds at which the last final word ends."""
+        return self.finals[-1].end if self.finals else 0.0
 
     @property
-    def input(self) -> int:
-        """Sequence in the input up to which nothing needs to be heard again."""
-        return self.finals[-1].input if self.finals else 0
+    def language(self) -> str | None:
+        """What was spoken, as the last accurate pass heard it."""
+        return next((final.segment.language for final in reversed(self.finals) if final.speech_final), None)
+
+    def take(self, said: Heard, sequence: int) -> None:
+        """Take in the next message of the session."""
+        self.last = sequence
+        if isinstance(said, Final):
+            self.finals.append(said)
+            self.speaking = not said.speech_final and not said.from_finalize
+            self.flushed = said.from_finalize
+            self.owed = said if said.speech_final else None
+        elif isinstance(said, UtteranceEnd):
+            self.owed = None
+        elif isinstance(said, Quiet):
+            self.speaking = self.flushed = False
+        elif isinstance(said, Ended):
+            self.ended = said
+        if isinstance(said, Final | Quiet):
+            self.resume, self.input = said.resume, said.input
 
 
 async def past_of(nc: Client, session: str) -> Past:
@@ -38,10 +65,5 @@ async def past_of(nc: Client, session: str) -> Past:
     while more:
         found, more = await read_batch(nc, subjects.LIVE, subjects.live_out(session), past.last, BATCH)
         for message in found:
-            past.last = int((message.headers or {})["Nats-Sequence"])
-            said = OUT.validate_json(message.data)
-            if isinstance(said, Final):
-                past.finals.append(said)
-            elif isinstance(said, Ended):
-                past.ended = said
+            past.take(OUT.validate_json(message.data), int((message.headers or {})["Nats-Sequence"]))
     return past

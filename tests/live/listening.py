@@ -1,0 +1,143 @@
+"""What a session heard of the samples that were sent, by the cells of the digest engine; and when it said so."""
+
+import asyncio
+import contextlib
+import itertools
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from infra.stack import Stack
+from services.transcriber.engine.digest import CELL, cells_of, digest_of
+from services.transcriber.engine.protocol import Window
+from tests.doors.caller import Caller
+from tests.live.speaker import PIECE, Speaker, settled
+from tests.media import RATE, Samples
+from tests.speech import amid_silence, joined, sample
+
+LOUD = 300.0
+"""Root mean square of a cell in which somebody certainly speaks."""
+Cells = dict[int, str]
+"""The word of each cell, by its number."""
+
+
+@dataclass
+class Listener(Speaker):
+    """A speaker who notes when everything was told."""
+
+    at: list[float] = field(default_factory=list)
+
+    async def next(self) -> dict[str, Any] | None:
+        """The next message; None when the socket is closed."""
+        found = await super().next()
+        self.at.append(time.monotonic())
+        return found
+
+    def pause_after(self, moment: float) -> float:
+        """Seconds from a moment to the next words; 0 if there were none any more."""
+        words = (at for at, one in zip(self.at, self.told, strict=False) if one["type"] in ("interim", "final"))
+        return next((at - moment for at in words if at > moment), 0.0)
+
+    async def talk(self, samples: Samples, pace: float) -> None:
+        """Say it `pace` times as fast as it was spoken, and be done."""
+        began = time.monotonic()
+        for at in range(0, len(samples), PIECE):
+            await asyncio.sleep(max(0.0, began + at / RATE / pace - time.monotonic()))
+            await self.ws.send_bytes(samples[at : at + PIECE].astype("<i2").tobytes())
+        await self.say("close")
+
+
+@asynccontextmanager
+async def listening(stack: Stack, me: Caller, **start: Any) -> AsyncIterator[Listener]:
+    """A session that has begun."""
+    async with me.session.ws_connect(f"{stack.http_url}/ws/{me.key}", max_msg_size=0) as ws:
+        it = Listener(ws)
+        await it.say("start", **start)
+        await it.until("ready")
+        yield it
+
+
+async def heard(stack: Stack, me: Caller, samples: Samples, pace: float, **start: Any) -> Listener:
+    """A whole session of these samples, from start to summary."""
+    async with listening(stack, me, **start) as it:
+        talking = asyncio.create_task(it.talk(samples, pace), name="talk")
+        await it.until("summary")
+        await talking
+    return it
+
+
+def somebody(seconds: float) -> Samples:
+    """Speech for at least so long: with pauses that end an utterance, and for half a minute without any."""
+    fox, counting = sample("en", "quick_brown_fox"), sample("en", "counting")
+    apart, running = joined([fox, counting], 0.9), joined([counting, fox] * 4, 0.1)
+    pieces = itertools.cycle([apart.samples, apart.samples, running.samples])
+    found: list[Samples] = []
+    while sum(map(len, found)) < seconds * RATE:
+        found.append(next(pieces))
+    whole = joined([fox]).samples
+    return np.concatenate([amid_silence(fox, before=0.4, after=0.6), *found, whole])
+
+
+def cells(samples: Samples) -> Cells:
+    """Of everything that was sent."""
+    window = Window(samples.astype("<i2").tobytes(), 0.0)
+    return {round(one.start * RATE) // CELL: digest_of(one) for one in cells_of(window)}
+
+
+def loud(samples: Samples) -> set[int]:
+    """The cells in which somebody certainly speaks."""
+    whole = samples[: len(samples) // CELL * CELL].reshape(-1, CELL).astype(np.float64)
+    return {int(n) for n in np.flatnonzero(np.sqrt((whole**2).mean(axis=1)) > LOUD)}
+
+
+def told(finals: Iterable[Mapping[str, Any]]) -> list[tuple[int, str]]:
+    """The cells that finals tell, in their order."""
+    words = [word["word"].strip() for final in finals for word in final["words"]]
+    return [(int(word.partition("-")[0]) // CELL, word) for word in words]
+
+
+def check(finals: Sequence[Mapping[str, Any]], samples: Samples, like: Cells) -> Cells:
+    """What was heard is what was sent, in order, nothing twice, and nothing is missing that is in `like` and loud."""
+    assert [final["n"] for final in finals] == list(range(len(finals)))
+    found = told(finals)
+    numbers = [n for n, _ in found]
+    assert numbers == sorted(set(numbers)), "twice, or out of order"
+    sent = cells(samples)
+    assert all(sent[n] == word for n, word in found), "not what was sent"
+    missing = sorted((like.keys() & loud(samples)) - set(numbers))
+    assert not missing, f"not heard: {[n * CELL / RATE for n in missing]}"
+    return dict(found)
+
+
+async def check_job(me: Caller, it: Listener) -> None:
+    """The transcript is the finals, and the job has the length of what was sent."""
+    job = await settled(me, it.of("ready")[0]["job_id"])
+    assert job["state"] == "completed"
+    async with me.session.get(f"{me.base}/jobs/{job['job_id']}/result", headers={"x-api-key": me.key or ""}) as answer:
+        result = await answer.json()
+    assert result["text"] == "".join(final["text"] for final in it.of("final")).strip()
+
+
+def engine_child(stack: Stack) -> psutil.Process | None:
+    """The process that computes, if there is one."""
+    with contextlib.suppress(psutil.Error):
+        for child in psutil.Process(stack.process("transcriber").pid).children():
+            if "services.transcriber.engine.child" in child.cmdline():
+                return child
+    return None
+
+
+async def digest_stack(home: Path, **more: str) -> AsyncIterator[Stack]:
+    """The whole service with the engine that tells which samples it heard."""
+    settings = {
+        "transcriber": {"DESIFRE_ENGINE": "digest", "DESIFRE_LIVE_SESSIONS": "8", **more},
+        "ingest": {"DESIFRE_DEFAULT_MODEL": "tiny.en", "DESIFRE_RATE_LIMIT": "100000/minute"},
+    }
+    async with Stack(home, settings=settings, longest_restart_delay=0.05) as stack:
+        yield stack

@@ -1,0 +1,118 @@
+"""An engine that dies in mid-sentence costs a pause and not a sample: what it heard is compared with what was sent."""
+
+import asyncio
+import random
+import signal
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+
+from infra.stack import Stack
+from tests.doors.caller import Caller
+from tests.live.listening import (
+    Cells,
+    Listener,
+    check,
+    check_job,
+    digest_stack,
+    engine_child,
+    heard,
+    listening,
+    loud,
+    somebody,
+)
+from tests.media import RATE, Samples
+
+PACE = 3.0
+"""Times real time at which is spoken: an utterance takes a second or two, a takeover does not get shorter."""
+SOUND = somebody(30)
+
+
+@pytest.fixture(scope="module")
+async def digest(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    """A service of one's own: its transcriber is killed."""
+    async for stack in digest_stack(tmp_path_factory.mktemp("takeover")):
+        yield stack
+
+
+@pytest.fixture
+async def me(digest: Stack, session: aiohttp.ClientSession) -> Caller:
+    """A fresh tenant with a key."""
+    return await Caller(session, digest.http_url).sign_up()
+
+
+async def unfaulted(stack: Stack, me: Caller, samples: Samples) -> Cells:
+    """What is heard when nothing happens, which is nearly everything in which somebody speaks."""
+    it = await heard(stack, me, samples, 100, prompt="cells")
+    like = check(it.of("final"), samples, {})
+    assert len(like.keys() & loud(samples)) >= 0.97 * len(loud(samples))
+    return like
+
+
+async def faulted(stack: Stack, me: Caller, samples: Samples, faults: list[str], chance: random.Random) -> Listener:
+    """A session in which one fault after the other happens while somebody speaks."""
+    async with listening(stack, me, prompt="cells") as it:
+        talking = asyncio.create_task(it.talk(samples, PACE), name="talk")
+        for fault in faults:
+            await it.until("interim")
+            for _ in range(chance.randrange(3)):
+                await it.until("interim")
+            before = len(it.of("claimed"))
+            await hurt(stack, fault)
+            while fault in ("kill", "stop") and len(it.of("claimed")) == before:
+                await it.until("claimed")
+        await it.until("summary")
+        await talking
+    return it
+
+
+async def hurt(stack: Stack, fault: str) -> None:
+    """Do it."""
+    transcriber = stack.process("transcriber")
+    if fault == "child":
+        child = engine_child(stack)
+        assert child is not None
+        child.kill()
+    else:
+        transcriber.kill(signal.SIGKILL if fault == "kill" else signal.SIGTERM)
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        pytest.param(["child", "kill"], id="killed"),
+        pytest.param(["stop", "child", "kill", "stop", "child", "kill"], id="everything", marks=pytest.mark.long),
+    ],
+)
+async def test_every_sample_is_heard_once(digest: Stack, me: Caller, faults: list[str]) -> None:
+    """Engine process and transcriber end in mid-sentence: all that was said is in the finals, once, and in order."""
+    sound = SOUND if len(faults) < 3 else somebody(90)
+    like = await unfaulted(digest, me, sound)
+    it = await faulted(digest, me, sound, faults, random.Random(1))
+    assert len(it.of("claimed")) == 1 + len([fault for fault in faults if fault != "child"])
+    check(it.of("final"), sound, like)
+    await check_job(me, it)
+    assert abs(it.of("summary")[0]["duration"] - len(sound) / RATE) < 0.1
+
+
+async def test_a_sleeper_changes_nothing(digest: Stack, me: Caller) -> None:
+    """An engine that stands still past its lease and wakes adds no word to what another has gone on with."""
+    like = await unfaulted(digest, me, SOUND)
+    async with listening(digest, me, prompt="cells") as it:
+        talking = asyncio.create_task(it.talk(SOUND, PACE), name="talk")
+        await it.until("interim")
+        other = await digest.add("transcriber")
+        sleeper = digest.process("transcriber")
+        sleeper.kill(signal.SIGSTOP)
+        try:
+            await it.until("claimed")
+            await it.until("interim")
+        finally:
+            sleeper.kill(signal.SIGCONT)
+        await it.until("summary")
+        await talking
+    await other.stop()
+    assert len(it.of("claimed")) == 2
+    check(it.of("final"), SOUND, like)
+    await check_job(me, it)

@@ -16,8 +16,9 @@ import psutil
 from infra.stack import Stack
 from services.transcriber.engine.digest import CELL, cells_of, digest_of
 from services.transcriber.engine.protocol import Window
+from services.transcriber.prepare.peaks import Peaks
 from tests.doors.caller import Caller
-from tests.live.speaker import PIECE, Speaker, settled
+from tests.live.speaker import PATIENCE, PIECE, Speaker, settled
 from tests.media import RATE, Samples
 from tests.speech import amid_silence, joined, sample
 
@@ -115,13 +116,27 @@ def check(finals: Sequence[Mapping[str, Any]], samples: Samples, like: Cells) ->
     return dict(found)
 
 
-async def check_job(me: Caller, it: Listener) -> None:
-    """The transcript is the finals, and the job has the length of what was sent."""
+async def check_job(me: Caller, it: Listener, samples: Samples) -> None:
+    """The transcript is the finals, and the job has the length and the waveform of what was sent."""
     job = await settled(me, it.of("ready")[0]["job_id"])
     assert job["state"] == "completed"
-    async with me.session.get(f"{me.base}/jobs/{job['job_id']}/result", headers={"x-api-key": me.key or ""}) as answer:
+    headers = {"x-api-key": me.key or ""}
+    async with me.session.get(f"{me.base}/jobs/{job['job_id']}/result", headers=headers) as answer:
         result = await answer.json()
     assert result["text"] == "".join(final["text"] for final in it.of("final")).strip()
+    assert abs(it.of("summary")[0]["duration"] - len(samples) / RATE) < 0.1
+    drawn = Peaks()
+    drawn.feed(samples.astype("<i2").tobytes())
+    url = f"{me.base}/jobs/{job['job_id']}/peaks?points=20000"
+    async with asyncio.timeout(PATIENCE):  # after a takeover it comes a moment after the summary
+        while True:
+            async with me.session.get(url, headers=headers) as answer:
+                if answer.status == 200:
+                    break
+            assert len(it.of("claimed")) > 1
+            await asyncio.sleep(0.1)
+        async with me.session.get(url, headers=headers) as answer:
+            assert (await answer.json())["peaks"] == list(drawn.close())
 
 
 def engine_child(stack: Stack) -> psutil.Process | None:
@@ -137,7 +152,12 @@ async def digest_stack(home: Path, **more: str) -> AsyncIterator[Stack]:
     """The whole service with the engine that tells which samples it heard."""
     settings = {
         "transcriber": {"DESIFRE_ENGINE": "digest", "DESIFRE_LIVE_SESSIONS": "8", **more},
-        "ingest": {"DESIFRE_DEFAULT_MODEL": "tiny.en", "DESIFRE_RATE_LIMIT": "100000/minute"},
+        "ingest": {
+            "DESIFRE_DEFAULT_MODEL": "tiny.en",
+            "DESIFRE_RATE_LIMIT": "100000/minute",
+            "DESIFRE_STALLED_AFTER": "1",
+            "DESIFRE_RECONCILE_EVERY": "0.5",
+        },
     }
     async with Stack(home, settings=settings, longest_restart_delay=0.05) as stack:
         yield stack

@@ -6,9 +6,12 @@ import signal
 from collections.abc import AsyncIterator
 
 import aiohttp
+import nats
+import numpy as np
 import pytest
 
 from infra.stack import Stack
+from services.contracts import subjects
 from tests.doors.caller import Caller
 from tests.live.listening import (
     Cells,
@@ -21,8 +24,9 @@ from tests.live.listening import (
     listening,
     loud,
     somebody,
+    told,
 )
-from tests.media import RATE, Samples
+from tests.media import RATE, Samples, silence
 
 PACE = 3.0
 """Times real time at which is spoken: an utterance takes a second or two, a takeover does not get shorter."""
@@ -92,8 +96,7 @@ async def test_every_sample_is_heard_once(digest: Stack, me: Caller, faults: lis
     it = await faulted(digest, me, sound, faults, random.Random(1))
     assert len(it.of("claimed")) == 1 + len([fault for fault in faults if fault != "child"])
     check(it.of("final"), sound, like)
-    await check_job(me, it)
-    assert abs(it.of("summary")[0]["duration"] - len(sound) / RATE) < 0.1
+    await check_job(me, it, sound)
 
 
 async def test_a_sleeper_changes_nothing(digest: Stack, me: Caller) -> None:
@@ -115,4 +118,61 @@ async def test_a_sleeper_changes_nothing(digest: Stack, me: Caller) -> None:
     await other.stop()
     assert len(it.of("claimed")) == 2
     check(it.of("final"), SOUND, like)
-    await check_job(me, it)
+    await check_job(me, it, SOUND)
+
+
+@pytest.mark.long
+async def test_silence_is_not_heard_again(digest: Stack, me: Caller) -> None:
+    """An engine that takes over after a long silence begins at its end, and not at the last words."""
+    sound = np.concatenate([silence(70.0), SOUND])
+    async with listening(digest, me, prompt="cells") as it:
+        await it.speak(sound[: 70 * RATE])
+        while (await it.until("quiet"))["position"] < 60:
+            pass
+        digest.process("transcriber").kill()
+        assert (await it.until("claimed"))["position"] > 55
+        await it.speak(sound[70 * RATE :])
+        await it.close()
+    like = dict(told(it.of("final")))
+    check(it.of("final"), sound, like)
+    assert len(like) >= 0.9 * len(loud(sound))
+    await check_job(me, it, sound)
+
+
+@pytest.mark.long
+async def test_the_lag_is_true(digest: Stack, me: Caller) -> None:
+    """A client that has sent two minutes while nobody listened is told of them, and not of what is decoded so far."""
+    async with listening(digest, me, prompt="cells") as it:
+        await it.until("claimed")
+        transcriber = digest.process("transcriber")
+        transcriber.kill(signal.SIGSTOP)
+        try:
+            await it.speak(somebody(110))
+            while (await it.until("received"))["seconds"] < 105:
+                pass
+        finally:
+            transcriber.kill(signal.SIGCONT)
+        assert (await it.until("lag"))["seconds"] > 75
+        await it.close()
+
+
+@pytest.mark.long
+async def test_words_outlive_the_bus(digest: Stack, me: Caller) -> None:
+    """When every stream of the bus is deleted, a running session becomes a job with the finals that were told."""
+    async with listening(digest, me, prompt="cells") as it:
+        await it.speak(SOUND)
+        while it.of("received")[-1:] == [] or it.of("received")[-1]["received"] < 2 * len(SOUND) - 8000:
+            await it.until("received")
+        while (await it.until("final"))["position"] < len(SOUND) / RATE - 8:
+            pass
+        admin = await nats.connect(digest.nats_url, user="admin", password=digest.nats_password())
+        for stream in subjects.STREAMS:
+            await admin.jetstream().delete_stream(stream)
+        await admin.close()
+        job = await settled(me, it.of("ready")[0]["job_id"])
+    assert job["state"] == "completed"
+    headers = {"x-api-key": me.key or ""}
+    async with me.session.get(f"{me.base}/jobs/{job['job_id']}/result", headers=headers) as answer:
+        result = await answer.json()
+    assert result["text"].startswith("".join(final["text"] for final in it.of("final")).strip())
+    assert result["coverage"]["truncated"]

@@ -33,6 +33,8 @@ class Listener(Speaker):
     """A speaker who notes when everything was told."""
 
     at: list[float] = field(default_factory=list)
+    sent: int = 0
+    """Samples."""
 
     async def next(self) -> dict[str, Any] | None:
         """The next message; None when the socket is closed."""
@@ -45,12 +47,16 @@ class Listener(Speaker):
         words = (at for at, one in zip(self.at, self.told, strict=False) if one["type"] in ("interim", "final"))
         return next((at - moment for at in words if at > moment), 0.0)
 
-    async def talk(self, samples: Samples, pace: float) -> None:
-        """Say it `pace` times as fast as it was spoken, and be done."""
+    async def talk(self, samples: Samples, pace: float, over: asyncio.Event | None = None) -> None:
+        """Say it `pace` times as fast as it was spoken, until the next pause after `over`, and be done."""
         began = time.monotonic()
         for at in range(0, len(samples), PIECE):
+            piece = samples[at : at + PIECE]
+            if over is not None and over.is_set() and not piece.any():
+                break
             await asyncio.sleep(max(0.0, began + at / RATE / pace - time.monotonic()))
-            await self.ws.send_bytes(samples[at : at + PIECE].astype("<i2").tobytes())
+            await self.ws.send_bytes(piece.astype("<i2").tobytes())
+            self.sent += len(piece)
         await self.say("close")
 
 
@@ -148,6 +154,7 @@ def engine_child(stack: Stack) -> psutil.Process | None:
     return None
 
 
+@asynccontextmanager
 async def digest_stack(home: Path, **more: str) -> AsyncIterator[Stack]:
     """The whole service with the engine that tells which samples it heard."""
     settings = {

@@ -26,6 +26,7 @@ from tests.live.listening import (
     somebody,
     told,
 )
+from tests.live.speaker import settled
 from tests.media import RATE, Samples, silence
 
 PACE = 3.0
@@ -36,7 +37,7 @@ SOUND = somebody(30)
 @pytest.fixture(scope="module")
 async def digest(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
     """A service of one's own: its transcriber is killed."""
-    async for stack in digest_stack(tmp_path_factory.mktemp("takeover")):
+    async with digest_stack(tmp_path_factory.mktemp("takeover")) as stack:
         yield stack
 
 

@@ -20,8 +20,8 @@ from services.transcriber.live.told import Told
 
 AHEAD = 60.0
 """Seconds of sound that are decoded ahead of what is heard; what is beyond waits in the stream."""
-NEARLY = 10.0
-"""Seconds short of that from which on the stream is asked how much waits there."""
+ASK = 1.0
+"""Seconds behind from which on the stream is asked how much waits there, and seconds between two such questions."""
 QUIET = 30.0
 """Seconds of silence after which it is written down that they need not be heard again."""
 CARRIED = 0.2
@@ -176,12 +176,12 @@ class Utterances:
         await self._minutes.reserve(sound.end)
 
     async def _behind(self) -> float:
-        """Seconds of sound that arrived and are not heard; what waits in the stream is asked for once a second."""
+        """Seconds of sound that arrived and are not heard; what waits in the stream is asked for."""
         decoded = self.ear.arrived
         now = asyncio.get_running_loop().time()
-        if decoded - self.heard_to < AHEAD - NEARLY:
+        if decoded - self.heard_to < ASK:
             self._waiting = 0.0
-        elif now - self._asked_at >= 1.0:
+        elif now - self._asked_at >= ASK:
             self._asked_at = now
             with suppress(Unavailable):
                 self._waiting = await self._intake.arrived(decoded)

@@ -59,7 +59,7 @@ async def transcriber(settings: TranscriberSettings, life: Life) -> AsyncIterato
         closing = Closing(bus, blobs, records, assembler)
         load = Load(engine.slots, settings.live_sessions)
         sessions = Sessions(
-            bus, load, name, lambda session: LiveSession(bus, sandbox, engine, closing, load, session, name)
+            bus, load, name, lambda session: LiveSession(bus, sandbox, engine, closing, load, session, name), engine
         )
         announcer = Announcer(
             bus,

@@ -70,3 +70,16 @@ def test_how_sound_arrives_changes_nothing(runs: list[tuple[float, int]], size: 
         ear.feed(block(frames[at : at + size]))
         found += utterances(ear)
     assert found == expected
+
+
+def test_a_takeover_goes_on_amid_an_utterance() -> None:
+    """What is quiet before the last known word is no pause; what is quiet after it ends the utterance."""
+    ear = Ear(10.0, 0.5, spoken_to=12.0)
+    assert ear.speaking
+    ear.feed(block([0.0] * 2 * SECOND))
+    assert not ear.listen()
+    assert not ear.endpoint
+    ear.feed(block([0.0] * SECOND))
+    ear.listen()
+    assert ear.endpoint
+    assert abs(ear.judged - 12.5) < 0.1

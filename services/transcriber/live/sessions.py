@@ -15,6 +15,7 @@ from services.runtime.jsapi import AWAY, Unavailable, read_last
 from services.runtime.kv import Conflict
 from services.runtime.lifecycle import cancel
 from services.runtime.logs import get_logger
+from services.transcriber.engine.protocol import Engine, EngineError
 from services.transcriber.live.load import Load
 from services.transcriber.live.session import LiveSession
 
@@ -22,19 +23,21 @@ LEASE = 3.0
 """Seconds for which a lease holds; so long a session waits whose engine was killed."""
 RENEW = 0.8
 """Seconds between two renewals."""
-LOOK = 1.0
+LOOK = 0.5
 """Seconds between two looks for sessions that nobody hears."""
 
 
 class Sessions:
     """Claims sessions as far as there is room, and hears them."""
 
-    def __init__(self, bus: Bus, load: Load, name: str, make: Callable[[Session], LiveSession]) -> None:
+    def __init__(self, bus: Bus, load: Load, name: str, make: Callable[[Session], LiveSession], engine: Engine) -> None:
         self._bus = bus
         self._kv = bus.kv(subjects.SESSIONS)
         self._load = load
         self._name = name
         self._make = make
+        self._engine = engine
+        self._warming: asyncio.Task[None] | None = None
         self._held: dict[str, asyncio.Task[None]] = {}
         self._heard: dict[str, LiveSession] = {}
         self._bell = asyncio.Event()
@@ -61,7 +64,7 @@ class Sessions:
                     async with asyncio.timeout(LOOK):
                         await self._bell.wait()
         finally:
-            await cancel(*self._held.values())
+            await cancel(*self._held.values(), *([self._warming] if self._warming else []))
             with suppress(*AWAY):
                 await subscription.unsubscribe()
 
@@ -89,10 +92,17 @@ class Sessions:
             lease = Lease(engine=self._name, since=time.time()).encode()
             revision = await self._kv.create(name, lease, LEASE)
         except Conflict:
+            # Somebody hears it; or did, and was killed, perhaps to be started again as us. A model loads meanwhile.
+            if self._warming is None:
+                self._warming = asyncio.create_task(self._warm(session.options.model), name="warm")
             return
         task = asyncio.create_task(self._hold(session, revision, lease), name=f"session {name}")
         self._held[name] = task
         task.add_done_callback(lambda _: self._let_go(name))
+
+    async def _warm(self, model: str) -> None:
+        with suppress(EngineError):  # whoever needs it is told
+            await self._engine.load(model)
 
     def _let_go(self, name: str) -> None:
         self._held.pop(name, None)

@@ -1,0 +1,55 @@
+"""What an engine that takes over knows of a session: where to hear on, and what is still to be said."""
+
+from services.contracts.live import Claimed, Final, Quiet, UtteranceEnd
+from services.contracts.transcript import Segment
+from services.transcriber.live.recover import Past
+
+
+def final(n: int, *, speech_final: bool = False, from_finalize: bool = False) -> Final:
+    """A final of one second."""
+    segment = Segment(start=float(n), end=n + 1.0, text=" word", language="en")
+    return Final(
+        position=n + 1.0,
+        n=n,
+        start=segment.start,
+        end=segment.end,
+        text=segment.text,
+        segment=segment,
+        speech_final=speech_final,
+        from_finalize=from_finalize,
+        input=10 * n,
+        resume=n - 0.2 if n else 0.0,
+    )
+
+
+def test_amid_an_utterance() -> None:
+    """After a final that ended no utterance it is heard on in the middle of it, from where that final says."""
+    past = Past()
+    for sequence, said in enumerate([Claimed(position=0.0, engine="a", warm=True), final(0), final(1)], start=5):
+        past.take(said, sequence)
+    assert (past.last, past.resume, past.input, past.end) == (7, 0.8, 10, 2.0)
+    assert past.speaking
+    assert past.owed is None
+
+
+def test_between_utterances() -> None:
+    """The end of an utterance is owed until it was said; silence moves on where it is heard on."""
+    past = Past()
+    past.take(final(0, speech_final=True), 1)
+    assert not past.speaking
+    assert past.owed is not None
+    assert past.language == "en"
+    past.take(UtteranceEnd(position=1.5, last_word_end=1.0), 2)
+    assert past.owed is None
+    past.take(Quiet(position=31.0, input=300, resume=30.4), 3)
+    assert (past.last, past.resume, past.input, past.end) == (3, 30.4, 300, 1.0)
+
+
+def test_after_a_flush() -> None:
+    """What was made final on request was no end of an utterance, and is not asked for once more."""
+    past = Past()
+    past.take(final(0, from_finalize=True), 1)
+    assert past.flushed
+    assert not past.speaking
+    past.take(final(1), 2)
+    assert not past.flushed

@@ -9,9 +9,9 @@ from services.contracts.transcript import Word
 from services.runtime.jsapi import Unavailable
 from services.runtime.logs import get_logger
 from services.transcriber.engine.protocol import Engine, EngineDied, EngineFailed, ModelAway, Task, Window, WindowResult
-from services.transcriber.live.agreement import Agreement
+from services.transcriber.live.agreement import MEMORY, Agreement
 from services.transcriber.live.closing import Over
-from services.transcriber.live.ear import FULL, LONGEST, Ear, Sound
+from services.transcriber.live.ear import BREATH, CONTEXT, FULL, LONGEST, Ear, Sound
 from services.transcriber.live.intake import Intake
 from services.transcriber.live.load import STEP, Load
 from services.transcriber.live.minutes import Minutes
@@ -24,8 +24,6 @@ ASK = 1.0
 """Seconds behind from which on the stream is asked how much waits there, and seconds between two such questions."""
 QUIET = 30.0
 """Seconds of silence after which it is written down that they need not be heard again."""
-CARRIED = 0.2
-"""Seconds before the last final word that are kept where an utterance is cut."""
 TRIES = 3
 """Deaths of the engine on one utterance after which it is given up, and said so."""
 
@@ -43,7 +41,7 @@ class Utterances:
         self._minutes = minutes
         self._intake = intake
         self._language = session.options.language or past.language
-        self._agreement = Agreement(past.end, [word.word for final in past.finals[-5:] for word in final.words])
+        self._agreement = Agreement(past.end, [word for final in past.finals[-MEMORY:] for word in final.words])
         self.ear = Ear(intake.start, session.live.endpointing_ms / 1000, past.end if past.speaking else None)
         self.heard_to = past.resume
         """Seconds up to which everything was heard."""
@@ -81,8 +79,9 @@ class Utterances:
             await self.close(speech_final=True)
             return True
         if held >= LONGEST:
-            if self._agreement.end - ear.started > 1.0 and self._agreement.end < ear.judged - 1.0:
-                ear.cut(self._agreement.end - CARRIED)
+            at = self._agreement.before(min(self._agreement.end, ear.judged - CONTEXT)) - BREATH
+            if at - ear.started > 1.0:
+                ear.cut(at)
             elif held >= FULL - 2.0:
                 await self.close(speech_final=False)
                 return True
@@ -102,7 +101,7 @@ class Utterances:
             return
         sound = ear.utterance()
         result = await self._hear(sound, live=False)
-        final = self._agreement.close(_words(result))
+        final = self._agreement.close(_words(result), sound.start)
         ear.close()
         self._step_at = ear.judged
         self.heard_to = max(self.heard_to, sound.end)
@@ -122,7 +121,7 @@ class Utterances:
         self.heard_to = max(self.heard_to, sound.end)
         # What may be invented decides nothing: the next hypothesis or the accurate pass does.
         agreement = self._agreement
-        final = [] if result.suspect else agreement.hear(_words(result), sound.end)
+        final = [] if result.suspect else agreement.hear(_words(result), sound.end, sound.start)
         if final:
             await self._final(final, result, sound.start)
         pending = agreement.pending

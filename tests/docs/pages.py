@@ -209,6 +209,13 @@ def _route(route: Route) -> str:
     if route.params:
         lines += ["", "| parameter | in | meaning |", "|---|---|---|"]
         lines += [f"| `{param.name}` | {param.where} | {_cell(param.text)} |" for param in route.params]
+    if route.body and route.body.json and not route.body.recording:
+        fields = route.body.json.model_fields.items()
+        lines += ["", "| field of the JSON body | must | meaning |", "|---|---|---|"]
+        lines += [
+            f"| `{name}` | {'yes' if field.is_required() else ''} | {_cell(field.description or '')} |"
+            for name, field in fields
+        ]
     lines += [""]
     lines += [f"- **{status}** {answer.text}" for status, answer in route.answers.items()]
     if errors := [code for code in errors_of(route) if code not in (*COMMON_ERRORS, *KEY_ERRORS)]:

@@ -58,9 +58,11 @@ class AnotherKey(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    label: str | None = None
-    scopes: tuple[Scope, ...] | None = Field(None, description="none that the asking key lacks")
-    expires_in: float | None = Field(None, description="seconds")
+    label: str | None = Field(None, description="your own name for it")
+    scopes: tuple[Scope, ...] | None = Field(
+        None, description="a list, of none that the asking key lacks; the usual ones unless said, see docs/keys.md"
+    )
+    expires_in: float | None = Field(None, description="seconds from now; DESIFRE_KEY_LIFETIME unless said")
 
 
 class KeyRoutes:

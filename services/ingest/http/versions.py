@@ -51,7 +51,7 @@ class Correction(BaseModel):
 
     base: int | None = Field(None, ge=0, description="the version that is corrected; or `If-Match`")
     segments: list[SegmentEdit] = Field(min_length=1, description="those that change, each once")
-    note: str | None = Field(None, max_length=200)
+    note: str | None = Field(None, max_length=200, description="a word about it, shown with the version")
 
 
 class VersionView(BaseModel):

@@ -8,6 +8,7 @@ from services.contracts.errors import Problem
 from services.ingest.http.mistakes import no_address, no_fields
 
 RECORDINGS = [b"RIFF\x24\x80\0\0WAVEfmt ", b"OggS\0\x02", b"fLaC\0\0\0\x22", b"ID3\x03\0", b"\xff\xfb\x90d", b"#!AMR\n"]
+RECORDINGS += [b"RIFF=\x80\0\0WAVEfmt "]
 
 
 async def pieces(data: bytes) -> AsyncIterator[bytes]:

@@ -12,7 +12,8 @@ _ADDRESS = re.compile(
     rb"@|~?/|\.{1,2}/|[A-Za-z]:\\|data:|[A-Za-z][A-Za-z0-9+.-]*://"  # where it is, in place of what it is
     rb"|[\x20-\x7e]{1,200}\.[A-Za-z0-9]{2,4}\s*\Z"  # its name
 )
-_FORM = re.compile(rb"[A-Za-z_]{1,40}=")
+_FORM = re.compile(rb"[A-Za-z_]{1,40}=[\x21-\x7e]*\s*\Z")
+"""Text to its end: a WAV may begin with `RIFF=` too."""
 
 
 def named_wrongly(field: str) -> Problem:
@@ -45,7 +46,7 @@ async def no_fields(chunks: AsyncIterator[bytes], content_type: str) -> AsyncIte
     """
     looked = content_type != "application/x-www-form-urlencoded"
     async for data in chunks:
-        if not looked and _FORM.match(data):
+        if not looked and _FORM.match(data[:1000]):
             raise Problem(
                 Code.MALFORMED, f"A form with a recording is multipart/form-data (`curl -F {FILE}=@talk.wav`)."
             )

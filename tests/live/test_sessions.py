@@ -1,7 +1,12 @@
 """Live sessions with the real engine: what is said is heard, once, and becomes a job like any other."""
 
 import asyncio
+import json
+import secrets
 import signal
+import sqlite3
+from contextlib import closing
+from pathlib import Path
 
 import av
 import nats
@@ -11,8 +16,9 @@ import pytest
 from infra.stack import Stack
 from services.contracts import subjects
 from services.contracts.live import OFFSET
+from tests.doors.bucket import operator
 from tests.doors.caller import Caller
-from tests.live.speaker import check_finals, recorded, settled, speaker
+from tests.live.speaker import PATIENCE, check_finals, recorded, settled, speaker
 from tests.media import RATE, silence
 from tests.speech import amid_silence, spoken, word_errors
 
@@ -67,6 +73,31 @@ async def test_what_browsers_record(me: Caller, container: str, codec: str) -> N
     texts = [one["text"] for one in it.told if one["type"] in ("interim", "final")]
     assert all("segment" not in one or one["segment"]["text"].strip() in one["text"] for one in it.of("final"))
     assert texts
+
+
+async def test_the_page_of_the_old_service(me: Caller, stack: Stack, tmp_path: Path) -> None:
+    """With a key of the old users.db its pieces of a second and a half, the first a single byte, are read along."""
+    key = f"tk_{secrets.token_hex(16)}"
+    with closing(sqlite3.connect(tmp_path / "users.db")) as old, old:
+        old.execute("CREATE TABLE users (id INTEGER PRIMARY KEY, username TEXT, api_key TEXT, created_at TIMESTAMP)")
+        old.execute("INSERT INTO users (username, api_key) VALUES ('mehmet', ?)", (key,))
+    taken = await asyncio.to_thread(operator, stack, "exec", "keys-admin", "--", "import", str(tmp_path / "users.db"))
+    assert taken.startswith("1 taken over")
+    sound = recorded(SOUND)
+    piece = round(len(sound) / SECONDS * 1.5)
+    shown = ""
+    async with me.session.ws_connect(f"{me.base}/ws/{key}", origin=me.base) as ws:
+        await ws.send_bytes(sound[:1])
+        for at in range(1, len(sound), piece):
+            await ws.send_bytes(sound[at : at + piece])
+        async with asyncio.timeout(PATIENCE):
+            while word_errors(SAID, shown) > 0.25:
+                # All that the old page does with a message.
+                shown = json.loads((await ws.receive()).data).get("text", shown)
+        await ws.send_str('{"type": "close"}')
+        async for message in ws:
+            shown = json.loads(message.data).get("text", shown)
+    assert word_errors(SAID, shown) <= 0.25
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import { sleep } from "/page/feed.js";
 
 export const BYTES_PER_SECOND = 32000;
 const KEEP = 10 * 60 * BYTES_PER_SECOND;  // bytes of sound that are kept for a connection that is away
-const FINAL = [1000, 4403, 4409];
+const FINAL = [1000, 1008, 4403, 4408, 4409];
 
 /** `on.said(message)` for every message, `on.link(state)`: "open", "lost"; `on.over(problem?)` at the end. */
 export class Session {

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import asdict, dataclass
 
 from services.contracts import objects, subjects
-from services.contracts.auth import Admit, Claims, Granted
+from services.contracts.auth import Claims
 from services.contracts.callbacks import callback_of
 from services.contracts.errors import Code, Problem
 from services.contracts.events import Record
@@ -21,6 +21,7 @@ from services.contracts.jobs import Door, Lane, Manifest, Options, State
 from services.contracts.parts import JobWork
 from services.ingest import claims
 from services.ingest.asked import NO_ORIGIN, Ask, Asked, Origin, ask_of, manifest_of
+from services.ingest.quota import Quota
 from services.ingest.uploads import Intake, too_large, unless_failed
 from services.runtime.blobs import Blobs
 from services.runtime.bus import Bus
@@ -47,8 +48,11 @@ class Admitted:
 class Admission:
     """Admits jobs. Raises `Problem` for what the caller can change, `Unavailable` when a part of us is away."""
 
-    def __init__(self, bus: Bus, blobs: Blobs, records: Records, known: claims.Claims, *, max_upload: int) -> None:
+    def __init__(
+        self, bus: Bus, blobs: Blobs, records: Records, known: claims.Claims, quota: Quota, *, max_upload: int
+    ) -> None:
         self._bus = bus
+        self._quota = quota
         self._blobs = blobs
         self._records = records
         self._claims = known
@@ -91,7 +95,7 @@ class Admission:
 
         async def bring(job: str) -> Manifest:
             expected = length or at_most or 0
-            registering = asyncio.create_task(self._register(who, job, expected), name="register")
+            registering = asyncio.create_task(self._quota.take(who, job, expected), name="register")
             try:
                 if named or not 0 < expected <= SHORT:
                     await registering
@@ -101,7 +105,7 @@ class Admission:
             registering.result()
             asked = await ask()
             if intake.size > expected:
-                await self._register(who, job, intake.size)
+                await self._quota.take(who, job, intake.size)
             manifest = manifest_of(who, job, asked, door, lane, intake.sha256, intake.size, name)
             return manifest.model_copy(update=asdict(origin))
 
@@ -138,7 +142,7 @@ class Admission:
         asked = await ask_of(who, options)()
 
         async def bring(job: str) -> Manifest:
-            await self._register(who, job, theirs.size)
+            await self._quota.take(who, job, theirs.size)
             await self._blobs.copy(objects.source(tenant, source), objects.source(tenant, job))
             manifest = manifest_of(who, job, asked, Door.HTTP, lane, theirs.sha256, theirs.size, theirs.name)
             return manifest.model_copy(update={"source_of": source})
@@ -168,7 +172,7 @@ class Admission:
         asked = await ask_of(who, options)()
 
         async def bring(job: str) -> Manifest:
-            await self._register(who, job, length)
+            await self._quota.take(who, job, length)
             key = objects.source(who.tenant, job)
             await place(key)
             intake = Intake(self._blobs.read(key), limit=self._max_upload, length=length, sha256=sha256)
@@ -224,7 +228,7 @@ class Admission:
             raise
         except Unavailable:
             # The claim may have been stored all the same, and another may build on our recording: the sweep decides.
-            await self._release(who, job)
+            await self._quota.release_if_can(who.tenant, job)
             raise
         if holder == job:
             return Admitted(await self._complete(who, manifest), repeated=False)
@@ -239,7 +243,7 @@ class Admission:
             manifest = await bring(job)
         except BaseException:
             # What is stored stays: another may be admitting the same recording under this id. The sweep decides.
-            await self._release(who, job)
+            await self._quota.release_if_can(who.tenant, job)
             raise
         return Admitted(await self._complete(who, manifest), repeated=False)
 
@@ -265,14 +269,14 @@ class Admission:
             await self._offer(record)
         except Unavailable:
             # A job that goes on all the same is counted again by its first event.
-            await self._release(who, job)
+            await self._quota.release_if_can(who.tenant, job)
             raise
         return record
 
     async def _adopt(self, who: Claims, manifest: Manifest, ours: str) -> None:
         """Make good what the other's admission may lack: its place in the quota and, after a power cut, its source."""
-        await self._release(who, ours)
-        await self._register(who, manifest.job, manifest.size)
+        await self._quota.release_if_can(who.tenant, ours)
+        await self._quota.take(who, manifest.job, manifest.size)
         theirs = objects.source(manifest.tenant, manifest.job)
         if await self._blobs.stat(theirs) is None:
             await self._blobs.copy(objects.source(manifest.tenant, ours), theirs)
@@ -289,24 +293,10 @@ class Admission:
             work = JobWork(job=record.job, tenant=record.tenant, size=record.size, model=record.model)
             await self._bus.offer(subjects.job(record.lane, record.tenant, record.job), work, record.traceparent)
 
-    async def _register(self, who: Claims, job: str, size: int) -> None:
-        """Have keys count this job. Raises the `Problem` of the quota that stands against it."""
-        ask = Admit(tenant=who.tenant, key_id=who.key_id, job=job, bytes=size)
-        granted = await self._bus.request(subjects.KEYS_ADMIT, ask, Granted)
-        if not granted.ok:
-            raise Problem(Code(granted.code or Code.QUOTA), granted.detail, retry_after=granted.retry_after)
-
     async def _undo(self, who: Claims, job: str) -> None:
         """Remove what lies under an id that came to nothing; what cannot be removed now, the sweep removes."""
         try:
             await self._blobs.delete([objects.source(who.tenant, job)])
         except Unavailable:
             self._log.warning("a recording is left to the sweep", tenant=who.tenant, job=job)
-        await self._release(who, job)
-
-    async def _release(self, who: Claims, job: str) -> None:
-        ask = Admit(tenant=who.tenant, key_id=who.key_id, job=job, bytes=0, release=True)
-        try:
-            await self._bus.request(subjects.KEYS_ADMIT, ask, Granted)
-        except (Unavailable, Problem) as error:
-            self._log.warning("a quota was not given back", tenant=who.tenant, job=job, error=type(error).__name__)
+        await self._quota.release_if_can(who.tenant, job)

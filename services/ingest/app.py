@@ -49,6 +49,7 @@ from services.ingest.page import FOLDER, Assets
 from services.ingest.payers import Payers
 from services.ingest.presigned import Presigned
 from services.ingest.queue import Queue
+from services.ingest.quota import Quota
 from services.ingest.reconcile import Pace, Reconciler
 from services.ingest.relay import relay
 from services.ingest.settings import Settings
@@ -97,9 +98,10 @@ async def app(settings: Settings, life: Life) -> AsyncIterator[None]:
             streams, feed = Streams(auth, metrics), Feed(bus, events, jobs)
             auth.listen(streams.revoked)
             known = Claims(bus, records, abandoned_after=settings.claim_abandoned_after)
-            admission = Admission(bus, blobs, records, known, max_upload=settings.max_upload)
+            quota = Quota(bus)
+            admission = Admission(bus, blobs, records, known, quota, max_upload=settings.max_upload)
             presigned = Presigned(
-                bus,
+                quota,
                 blobs,
                 admission,
                 presigner_of(settings),
@@ -117,7 +119,7 @@ async def app(settings: Settings, life: Life) -> AsyncIterator[None]:
             drop = blobs.bucket(objects.DROP_BUCKET)
             sidecars = Sidecars(blobs, drop, records, originals=settings.drop_originals)
             bucket = BucketDoor(blobs, drop, records, admission, engines, policy, Payers(bus, auth), sidecars, settings)
-            live = LiveDoor(bus, blobs, records, engines, settings)
+            live = LiveDoor(bus, blobs, records, engines, quota, settings)
             assets = await asyncio.to_thread(Assets, settings.page_dir or FOLDER, fresh=settings.page_dir is not None)
             docs = Docs(
                 [
@@ -142,7 +144,7 @@ async def app(settings: Settings, life: Life) -> AsyncIterator[None]:
                 ]
             )
             sweep = Sweep(
-                bus,
+                quota,
                 blobs,
                 records,
                 after=settings.sweep_after,

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 
 from services.contracts import objects, subjects
-from services.contracts.auth import Admit, Claims, Granted, Scope
+from services.contracts.auth import Claims, Scope
 from services.contracts.errors import Code, Problem
 from services.contracts.ids import is_job_id, new_job_id
 from services.contracts.jobs import Door, Lane, Options, State
@@ -18,6 +18,7 @@ from services.ingest.asked import Asked, ask_of, manifest_of
 from services.ingest.auth import require
 from services.ingest.engines import Engines
 from services.ingest.options import field_of, options_of
+from services.ingest.quota import Quota
 from services.ingest.settings import Settings
 from services.runtime.blobs import Blobs
 from services.runtime.bus import Bus
@@ -49,11 +50,14 @@ class Line:
 class LiveDoor:
     """Opens sessions and writes their input. Raises `Problem`, `Unavailable`."""
 
-    def __init__(self, bus: Bus, blobs: Blobs, records: Records, engines: Engines, settings: Settings) -> None:
+    def __init__(
+        self, bus: Bus, blobs: Blobs, records: Records, engines: Engines, quota: Quota, settings: Settings
+    ) -> None:
         self._bus = bus
         self._blobs = blobs
         self._records = records
         self._engines = engines
+        self._quota = quota
         self._settings = settings
         self._epoch: str | None = None
 
@@ -66,12 +70,13 @@ class LiveDoor:
         options = options_of(fields, models, self._settings.default_model, self._settings.default_language)
         await self._find_room()
         job = new_job_id()
-        granted = await self._bus.request(
-            subjects.KEYS_ADMIT, Admit(tenant=who.tenant, key_id=who.key_id, job=job, bytes=0), Granted
-        )
-        if not granted.ok:
-            raise Problem(Code(granted.code or Code.QUOTA), granted.detail, retry_after=granted.retry_after)
-        session = await self._write_down(who, job, options, start)
+        await self._quota.take(who, job, 0)
+        try:
+            session = await self._write_down(who, job, options, start)
+        except BaseException:
+            # If it became a job all the same, its first event counts it again.
+            await self._quota.release_if_can(who.tenant, job)
+            raise
         card = models.get(options.model)
         return Line(session, warm=bool(card and card.loaded))
 

@@ -13,17 +13,17 @@ from datetime import UTC, datetime
 
 from pydantic import Field
 
-from services.contracts import objects, subjects
-from services.contracts.auth import Admit, Claims, Granted
+from services.contracts import objects
+from services.contracts.auth import Claims
 from services.contracts.errors import Code, Problem
 from services.contracts.ids import is_upload_id, job_time, new_upload_id
 from services.contracts.jobs import Frozen, Options
 from services.ingest.admission import Admission, Admitted
 from services.ingest.asked import Ask, Asked
+from services.ingest.quota import Quota
 from services.ingest.signing import Presigner
 from services.ingest.uploads import too_large
 from services.runtime.blobs import Blobs
-from services.runtime.bus import Bus
 from services.runtime.jsapi import Unavailable
 from services.runtime.logs import get_logger
 
@@ -77,7 +77,7 @@ class Presigned:
 
     def __init__(
         self,
-        bus: Bus,
+        quota: Quota,
         blobs: Blobs,
         admission: Admission,
         presigner: Presigner,
@@ -87,7 +87,7 @@ class Presigned:
         kept: float,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._bus = bus
+        self._quota = quota
         self._blobs = blobs
         self._admission = admission
         self._presigner = presigner
@@ -119,7 +119,7 @@ class Presigned:
         if part_size is not None and (part_size < SMALLEST_PART or math.ceil(size / part_size) > MOST_PARTS):
             raise Problem(Code.MALFORMED, f"`part_size`: at least {SMALLEST_PART}, and at most {MOST_PARTS} parts.")
         upload, tenant = new_upload_id(), who.tenant
-        await self._reserve(who, upload, size)
+        await self._quota.take(who, upload, size)
         key = objects.upload_data(tenant, upload)
         multipart = await self._blobs.begin_parts(key) if part_size is not None else None
         terms = Terms(size=size, sha256=sha256, name=name, multipart=multipart, part_size=part_size or size)
@@ -164,7 +164,7 @@ class Presigned:
             await self._blobs.copy(data, key)
 
         # The job counts these bytes itself from here on.
-        await self._release(who, upload)
+        await self._quota.release(who.tenant, upload)
         try:
             admitted = await self._admission.placed(
                 who,
@@ -179,7 +179,7 @@ class Presigned:
             await self._count_again(who, upload, terms.size)
             raise
         await self._blobs.delete([data, objects.upload_terms(who.tenant, upload)])
-        await self._release(who, upload)
+        await self._quota.release(who.tenant, upload)
         return admitted
 
     async def _terms(self, tenant: str, upload: str) -> Terms | None:
@@ -188,22 +188,12 @@ class Presigned:
         found = await self._blobs.get(objects.upload_terms(tenant, upload))
         return Terms.model_validate_json(found) if found is not None else None
 
-    async def _reserve(self, who: Claims, upload: str, size: int) -> None:
-        ask = Admit(tenant=who.tenant, key_id=who.key_id, job=upload, bytes=size)
-        granted = await self._bus.request(subjects.KEYS_ADMIT, ask, Granted)
-        if not granted.ok:
-            raise Problem(Code(granted.code or Code.QUOTA), granted.detail, retry_after=granted.retry_after)
-
-    async def _release(self, who: Claims, upload: str) -> None:
-        ask = Admit(tenant=who.tenant, key_id=who.key_id, job=upload, bytes=0, release=True)
-        await self._bus.request(subjects.KEYS_ADMIT, ask, Granted)
-
     async def _count_again(self, who: Claims, upload: str, size: int) -> None:
         """The bytes are nobody's job, if they are still there: best effort, the sweep removes them in any case."""
         try:
-            await self._reserve(who, upload, size)
+            await self._quota.take(who, upload, size)
             # In this order: who makes a job of the upload meanwhile deletes first, and releases then.
             if await self._blobs.stat(objects.upload_terms(who.tenant, upload)) is None:
-                await self._release(who, upload)
+                await self._quota.release(who.tenant, upload)
         except (Problem, Unavailable) as error:
             self._log.warning("an upload is not counted", tenant=who.tenant, error=type(error).__name__)

@@ -6,15 +6,13 @@ from datetime import UTC, datetime
 
 from pydantic import ValidationError
 
-from services.contracts import objects, subjects
-from services.contracts.auth import Admit, Granted
-from services.contracts.errors import Problem
+from services.contracts import objects
 from services.contracts.events import Record
 from services.contracts.ids import job_time
 from services.ingest import history
+from services.ingest.quota import Quota
 from services.ingest.shares import tidy
 from services.runtime.blobs import Blobs
-from services.runtime.bus import Bus
 from services.runtime.logs import get_logger
 from services.runtime.records import RETENTION, Records
 
@@ -31,7 +29,7 @@ class Sweep:
 
     def __init__(
         self,
-        bus: Bus,
+        quota: Quota,
         blobs: Blobs,
         records: Records,
         *,
@@ -40,7 +38,7 @@ class Sweep:
         presigned_after: float = 12 * 3600.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._bus = bus
+        self._quota = quota
         self._blobs = blobs
         self._records = records
         self._after = after
@@ -78,7 +76,7 @@ class Sweep:
             if job_time(upload) < now - self._presigned_after:
                 await self._blobs.stale_uploads(datetime.fromtimestamp(now, UTC), objects.upload_data(tenant, upload))
                 await self._blobs.delete_prefix(objects.upload_prefix(tenant, upload))
-                await self._release(tenant, upload)
+                await self._quota.release_if_can(tenant, upload)
 
     async def _unknown(self, tenant: str, job: str) -> Record | None:
         """A folder without a record: a job that lost it, a tombstone, or an admission under way or come to nothing."""
@@ -100,14 +98,5 @@ class Sweep:
             await self._blobs.delete(gone)
         elif all(now - stat.modified.timestamp() > self._after for stat in found):
             await self._blobs.delete(stat.key for stat in found)
-            await self._release(tenant, job)
+            await self._quota.release_if_can(tenant, job)
         return None
-
-    async def _release(self, tenant: str, job: str) -> None:
-        """Give back the place in the quota of an admission that died."""
-        try:
-            await self._bus.request(
-                subjects.KEYS_ADMIT, Admit(tenant=tenant, key_id="", job=job, bytes=0, release=True), Granted
-            )
-        except Problem as problem:  # a tenant that keys does not know has no quota either
-            self._log.warning("a quota was not given back", tenant=tenant, job=job, code=problem.code)

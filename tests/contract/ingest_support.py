@@ -21,6 +21,7 @@ from services.ingest.admission import Admission, Admitted
 from services.ingest.claims import Claims
 from services.ingest.erase import Eraser
 from services.ingest.jobs import Jobs
+from services.ingest.quota import Quota
 from services.ingest.reconcile import Pace, Reconciler
 from services.ingest.sweep import Sweep
 from services.runtime.blobs import Blobs, open_blobs
@@ -45,12 +46,13 @@ class Ingest:
     def __post_init__(self) -> None:
         self.records = Records(self.bus, self.blobs)
         self.claims = Claims(self.bus, self.records, abandoned_after=1800)
-        self.admission = Admission(self.bus, self.blobs, self.records, self.claims, max_upload=LIMIT)
+        self.quota = Quota(self.bus)
+        self.admission = Admission(self.bus, self.blobs, self.records, self.claims, self.quota, max_upload=LIMIT)
         self.eraser = Eraser(self.blobs, self.records)
         self.jobs = Jobs(self.bus, self.blobs, self.records, self.eraser)
 
     def sweep(self, after: float = 3600, uploads_after: float = 3600) -> Sweep:
-        return Sweep(self.bus, self.blobs, self.records, after=after, uploads_after=uploads_after)
+        return Sweep(self.quota, self.blobs, self.records, after=after, uploads_after=uploads_after)
 
     def reconciler(self, pace: Pace, sweep: Sweep | None = None) -> Reconciler:
         return Reconciler(self.bus, self.blobs, self.records, self.eraser, sweep or self.sweep(), pace)

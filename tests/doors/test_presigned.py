@@ -12,6 +12,7 @@ import pytest
 
 from infra.stack import Stack
 from services.contracts import objects
+from services.ingest.quota import Quota
 from services.ingest.sweep import Sweep
 from tests import media
 from tests.doors.caller import LIMIT, Caller, Front, form
@@ -224,7 +225,7 @@ async def test_what_is_never_used_is_swept(front: Front, me: Caller) -> None:
     assert len(await below(front, objects.UPLOADS)) >= 4
     clock = {"now": time.time()}
     sweep = Sweep(
-        front.bus,
+        Quota(front.bus),
         front.blobs,
         front.records,
         after=FAR,

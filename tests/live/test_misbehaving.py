@@ -13,6 +13,7 @@ import pytest
 
 from infra.stack import Stack
 from infra.stack.process import Process
+from services.contracts.errors import Code
 from services.ingest.http import call, wire
 from tests.doors.bucket import operator
 from tests.doors.caller import Caller
@@ -194,7 +195,7 @@ async def test_a_ticket_opens_a_session(me: Caller) -> None:
 
 
 async def test_the_storage_is_away_at_the_end(me: Caller, stack: Stack) -> None:
-    """A session that is closed while nothing can be stored ends complete as soon as it can."""
+    """A session that is closed while nothing can be stored ends complete as soon as it can; none begins meanwhile."""
     store = stack.process("s3")
     async with speaker(me) as it:
         await it.say("start")
@@ -203,6 +204,9 @@ async def test_the_storage_is_away_at_the_end(me: Caller, stack: Stack) -> None:
         await it.until("final")
         await store.stop()
         try:
+            async with speaker(me) as late:
+                await late.say("start")
+                assert (await late.until("error"))["code"] == Code.UNAVAILABLE
             await it.say("close")
             while not (await it.until("final"))["speech_final"]:
                 pass
@@ -217,6 +221,9 @@ async def test_the_storage_is_away_at_the_end(me: Caller, stack: Stack) -> None:
         assert it.ws.close_code == 1000
     assert summary["text"] == check_finals(it.of("final"), len(ONCE) / RATE).strip()
     assert await recording_of(me, job) == SOUND
+    async with asyncio.timeout(PATIENCE):
+        while (await me("GET", "/usage")).json()["unfinished_jobs"]:
+            await asyncio.sleep(0.05)
     await stack.wait_all_ready()
 
 

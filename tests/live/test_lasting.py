@@ -11,7 +11,6 @@ import pytest
 from infra.stack import Stack
 from tests.doors.caller import Caller
 from tests.live.listening import check, digest_stack, listening, somebody, told
-from tests.media import RATE
 
 LOG = logging.getLogger(__name__)
 LENGTH = 1200.0

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.contracts.transcript import Word
-from services.transcriber.live.agreement import STALE, SURE, Agreement, differences, spoken
+from services.transcriber.live.agreement import STALE, SURE, YOUNG, Agreement, differences, spoken
 
 
 def said(text: str, start: float = 0.0, each: float = 0.4, probability: float = 0.9) -> list[Word]:
@@ -53,9 +53,17 @@ def test_an_improbable_word_needs_a_third_hypothesis() -> None:
     """What the model is not sure of waits for one more hypothesis, and what follows it waits with it."""
     agreement = Agreement()
     doubtful = [*said("the"), *said("hole", 0.4, probability=SURE - 0.01), *said("book", 0.8)]
-    agreement.hear(doubtful, 1.4)
-    assert texts(agreement.hear(doubtful, 1.9)) == "the"
-    assert texts(agreement.hear(doubtful, 2.4)) == "hole book"
+    agreement.hear(doubtful, 1.2)
+    assert texts(agreement.hear(doubtful, 1.4)) == "the"
+    assert texts(agreement.hear(doubtful, 1.6)) == "hole book"
+
+
+def test_an_improbable_word_is_not_waited_for_long() -> None:
+    """Two hypotheses do for one that has been heard with what follows it."""
+    agreement = Agreement()
+    doubtful = said("hole", probability=SURE - 0.01)
+    agreement.hear(doubtful, 0.4 + YOUNG)
+    assert texts(agreement.hear(doubtful, 0.5 + YOUNG)) == "hole"
 
 
 def test_a_mishearing_does_not_count_as_a_hypothesis_before() -> None:

@@ -53,3 +53,12 @@ def test_the_engine_is_kept_ready_while_somebody_speaks(clock: list[float]) -> N
     assert load.busy
     clock[0] += 2
     assert not load.busy
+
+
+def test_the_engine_is_kept_ready_for_a_session_that_begins(clock: list[float]) -> None:
+    """Before its first words there is a slot free already."""
+    load = Load(2, None)
+    load.expect()
+    assert load.busy
+    clock[0] += BUSY + 1
+    assert not load.busy

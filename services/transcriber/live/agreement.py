@@ -17,8 +17,10 @@ STALE = 4.0
 """Seconds after its end at which a word is final although hypotheses still disagree about it (measured: single early
 words held up all others for 11 to 17 s)."""
 SURE = 0.6
-"""Probability below which a word needs a third hypothesis that agrees (measured with `tiny.en` on ten minutes: word
-error rate 4.8 instead of 5.8 %, p95 of finals 1.6 instead of 1.35 s, p50 0.77 instead of 0.71 s)."""
+"""Probability below which a word needs a third hypothesis that agrees (measured: docs/engine.md)."""
+YOUNG = 2.0
+"""Seconds after its end for which it does: by then it has been heard with what follows it, and others wait behind it
+(measured: docs/engine.md)."""
 SLACK = 0.1
 """Seconds by which the alignment of a word moves between two hypotheses."""
 NEAR = 1.0
@@ -86,9 +88,11 @@ class Agreement:
     def hear(self, words: Sequence[Word], heard_to: float, heard_from: float = 0.0) -> list[Word]:
         """Take a hypothesis of the audio between two times, in seconds; the words that are final by it."""
         fresh, times = self._compared(self._fresh(words, heard_from))
-        agreed = len(
-            list(takewhile(lambda pair: pair[1] > (pair[0].probability < SURE), zip(fresh, times, strict=True)))
-        )
+        enough = [
+            count > (word.probability < SURE and word.end > heard_to - YOUNG)
+            for word, count in zip(fresh, times, strict=True)
+        ]
+        agreed = len(list(takewhile(bool, enough)))
         stale = len(list(takewhile(lambda word: word.end <= heard_to - STALE, fresh)))
         count = max(agreed, stale)
         self._last, self._agreed = fresh[count:], times[count:]

@@ -14,7 +14,7 @@ STEP = 0.5
 """Seconds of new sound after which a hypothesis is made (measured: better than 1.0 in every respect)."""
 ENOUGH = 10
 """Requests that tell something."""
-BUSY = 5.0
+BUSY = 10.0
 """Seconds after a session's last request for which the engine is kept ready for the next one."""
 
 
@@ -41,9 +41,13 @@ class Load:
             self._last = now = time.monotonic()
             self._spent = [*(one for one in self._spent if one[0] > now - SPAN), (now, now - begun)]
 
+    def expect(self) -> None:
+        """A session begins: keep the engine ready, so that its first words find no batches on every worker."""
+        self._last = time.monotonic()
+
     @property
     def busy(self) -> bool:
-        """Whether somebody speaks, or did a moment ago."""
+        """Whether somebody speaks, did a moment ago, or is about to."""
         return self._now > 0 or time.monotonic() - self._last < BUSY
 
     @property

@@ -96,6 +96,7 @@ class Sessions:
             if self._warming is None:
                 self._warming = asyncio.create_task(self._warm(session.options.model), name="warm")
             return
+        self._load.expect()
         task = asyncio.create_task(self._hold(session, revision, lease), name=f"session {name}")
         self._held[name] = task
         task.add_done_callback(lambda _: self._let_go(name))

@@ -4,6 +4,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from services.contracts import subjects
 from services.contracts.events import Record
+from services.contracts.jobs import State
 from services.keys.ledger import Ledger
 from services.runtime.bus import Bus
 from services.runtime.jsapi import Unavailable
@@ -14,7 +15,7 @@ def settler(bus: Bus, ledger: Ledger) -> StateEvents:
     """One event at a time. Several processes may share the consumer: settling is idempotent by job."""
 
     async def settle(record: Record) -> None:
-        if record.parts and not record.state.terminal:
+        if not record.state.terminal and (record.parts or record.state == State.PREPARING):
             return  # counted by the events before; a short job's dozen events must not be a dozen transactions
         try:
             await ledger.settle(record)

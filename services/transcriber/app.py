@@ -33,6 +33,7 @@ from services.transcriber.prepare.publish import Publisher
 from services.transcriber.prepare.sandbox import Sandbox
 from services.transcriber.prepare.sources import Sources
 from services.transcriber.rate import Rate
+from services.transcriber.recent import Recent
 from services.transcriber.settings import TranscriberSettings
 from services.transcriber.slots import Slots
 from services.transcriber.worker import PartWorker
@@ -55,7 +56,8 @@ async def transcriber(settings: TranscriberSettings, life: Life) -> AsyncIterato
         rate = Rate(engine.slots, meters)
         name = secrets.token_hex(6)
         records = Records(bus, blobs)
-        assembler = Assembler(bus, blobs, records, meters)
+        recent = Recent()
+        assembler = Assembler(bus, blobs, records, recent, meters)
         closing = Closing(bus, blobs, records, assembler)
         load = Load(engine.slots, settings.live_sessions)
         sessions = Sessions(
@@ -79,7 +81,7 @@ async def transcriber(settings: TranscriberSettings, life: Life) -> AsyncIterato
         await stack.enter_async_context(bus.serve(subjects.TRANSCRIBER_SERVICE))
         tasks = await stack.enter_async_context(Tasks(life.died))
         tasks.start(announcer.run(), name="announce")
-        await _work(stack, settings, bus, blobs, records, assembler, engine, sandbox, rate, load, meters, tasks)
+        await _work(stack, settings, bus, blobs, records, assembler, engine, sandbox, rate, recent, load, meters, tasks)
         tasks.start(sessions.run(), name="live sessions")
         yield
 
@@ -94,6 +96,7 @@ async def _work(
     engine: EngineProcess,
     sandbox: Sandbox,
     rate: Rate,
+    recent: Recent,
     load: Load,
     meters: Meters,
     tasks: Tasks,
@@ -114,8 +117,8 @@ async def _work(
     limits = {"max_crashes": settings.max_crashes, "max_starts": settings.max_starts}
     fresh = Fresh()
     sources, publisher = Sources(blobs, records), Publisher(bus, blobs, records, fresh)
-    preparer = Preparer(blobs, records, assembler, sandbox, sources, publisher, cutter, **limits)
-    worker = PartWorker(bus, blobs, records, assembler, engine, slots, rate, fresh, **limits)
+    preparer = Preparer(blobs, records, assembler, sandbox, sources, publisher, recent, cutter, **limits)
+    worker = PartWorker(bus, blobs, records, assembler, engine, slots, rate, fresh, recent, **limits)
 
     jobs = Puller(bus, subjects.JOBS, lambda _: 1.0, settings.ack_wait)
     parts = Puller(bus, subjects.PARTS, lambda data: float(json.loads(data)["seconds"]), settings.ack_wait)

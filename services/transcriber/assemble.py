@@ -20,6 +20,7 @@ from services.runtime.bus import Bus
 from services.runtime.logs import get_logger
 from services.runtime.records import Records
 from services.transcriber.meters import Meters
+from services.transcriber.recent import Recent
 
 
 def merge(spans: Iterable[Span]) -> tuple[Span, ...]:
@@ -134,8 +135,9 @@ def _channels(manifest: Manifest, plan: Plan, parts: Sequence[PartWords]) -> tup
 class Assembler:
     """Ends jobs: with a transcript, or with a failure."""
 
-    def __init__(self, bus: Bus, blobs: Blobs, records: Records, meters: Meters) -> None:
+    def __init__(self, bus: Bus, blobs: Blobs, records: Records, recent: Recent, meters: Meters) -> None:
         self._meters = meters
+        self._recent = recent
         self._bus = bus
         self._blobs = blobs
         self._records = records
@@ -147,17 +149,17 @@ class Assembler:
         which is then done again, whatever the record says.
         """
         tenant, job = record.tenant, record.job
-        (manifest, sealed, current), found = await asyncio.gather(
-            asyncio.gather(
-                self._records.manifest(tenant, job),
-                self._blobs.get(objects.plan(tenant, job)),
-                self._records.get(tenant, job),
-            ),
-            asyncio.gather(*(self._blobs.get(objects.words(tenant, job, n)) for n in range(record.parts))),
+        keys = [objects.words(tenant, job, n) for n in range(record.parts)]
+        keys += [objects.plan(tenant, job), objects.manifest(tenant, job)]
+        current, (*found, sealed, asked) = await asyncio.gather(
+            self._records.get(tenant, job), asyncio.gather(*map(self._known, keys))
         )
-        if manifest is None or sealed is None:
-            return  # erased meanwhile; the outcome says so
+        if asked is None or sealed is None or (current is not None and current.state.terminal):
+            return  # ended or erased meanwhile; the outcome says so
+        manifest = Manifest.model_validate_json(asked)
         plan = Plan.model_validate_json(sealed)
+        if (plan.parts, plan.duration) != (record.parts, record.duration):  # sealed anew meanwhile
+            plan = Plan.model_validate_json(await self._blobs.get(objects.plan(tenant, job)) or sealed)
         missing = [n for n, data in enumerate(found) if data is None]
         if missing:
             await self._undo(record, manifest, missing)
@@ -181,6 +183,10 @@ class Assembler:
             timings=(current or record).timings.model_copy(update={"finished": time.time()}),
         )
         self._count(await self._records.finish(outcome, tenant))
+
+    async def _known(self, key: str) -> bytes | None:
+        """An object that is written once: as this process wrote or read it just now, or from the store."""
+        return self._recent.take(key) or await self._blobs.get(key)
 
     def _count(self, outcome: Outcome) -> None:
         self._meters.jobs.labels(outcome.state).inc()

@@ -117,10 +117,11 @@ class PartLoop:
 
 
 class PrepareLoop:
-    """Takes jobs in fair order and prepares up to two at once, one of them only if it is small.
+    """Takes jobs in fair order and decodes up to two at once, one of them only if it is small.
 
-    So that a ten-hour recording that is being decoded holds up nobody. Batch jobs wait while enough of their tenant's
-    parts, or of everybody's, wait for the engine: decoded audio is many times larger than its source.
+    So that a ten-hour recording that is being decoded holds up nobody. What only has to be sealed holds no place.
+    Batch jobs wait while enough of their tenant's parts, or of everybody's, wait for the engine: decoded audio is many
+    times larger than its source.
     """
 
     def __init__(
@@ -144,7 +145,8 @@ class PrepareLoop:
         self._small = small
         self._per_tenant = parts_per_tenant
         self._all_parts = int(pcm_bytes / (part_seconds * BYTES_PER_SECOND))
-        self._in_hand: dict[asyncio.Task[None], bool] = {}
+        self._order = itertools.count()
+        self._in_hand: dict[int, bool] = {}
         self._refused: set[Key] = set()
         self._free = asyncio.Event()
 
@@ -196,22 +198,25 @@ class PrepareLoop:
             self._refused.add(unit.key)
             await self._puller.give_back(unit, 1.0)
             return
-        task = self._tasks.start(self._work(unit, work), name="prepare")
-        self._in_hand[task] = big
-        task.add_done_callback(self._ended)
+        place = next(self._order)
+        self._in_hand[place] = big
+        self._tasks.start(self._work(unit, work, place), name="prepare")
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        del self._in_hand[task]
-        self._free.set()
+    def _leave(self, place: int) -> None:
+        if self._in_hand.pop(place, None) is not None:
+            self._free.set()
 
-    async def _work(self, unit: Unit, work: JobWork) -> None:
+    async def _work(self, unit: Unit, work: JobWork, place: int) -> None:
         async def prepare() -> None:
             try:
-                await self._preparer.prepare(work)
+                await self._preparer.prepare(work, lambda: self._leave(place))
             except DecoderDied as error:
                 raise ChildDied from error
 
-        await self._hands.work(unit, work.job, prepare)
+        try:
+            await self._hands.work(unit, work.job, prepare)
+        finally:
+            self._leave(place)
 
 
 def _parsed(model: type[Work], unit: Unit) -> Work | None:

@@ -34,6 +34,7 @@ from services.transcriber.engine.windows import windows_of
 from services.transcriber.fresh import Fresh
 from services.transcriber.hands import ChildDied
 from services.transcriber.rate import Rate
+from services.transcriber.recent import Recent
 from services.transcriber.slots import Rank, Slots
 
 BUDGET = 60.0
@@ -64,6 +65,7 @@ class PartWorker:
         slots: Slots,
         rate: Rate,
         fresh: Fresh,
+        recent: Recent,
         *,
         max_crashes: int,
         max_starts: int,
@@ -76,6 +78,7 @@ class PartWorker:
         self._slots = slots
         self._rate = rate
         self._fresh = fresh
+        self._recent = recent
         self._max_crashes = max_crashes
         self._max_starts = max_starts
 
@@ -175,7 +178,9 @@ class PartWorker:
             failed=merge((result.start, result.end) for result in heard.results if result.failed),
             suspect=merge((segment.start, segment.end) for segment in segments if segment.suspect),
         )
-        if await self._blobs.put_once(objects.words(work.tenant, work.job, work.n), words.encode()):
+        key, data = objects.words(work.tenant, work.job, work.n), words.encode()
+        if await self._blobs.put_once(key, data):
+            self._recent.keep(key, data)
             return words
         return await self._stored(work) or words
 

@@ -24,6 +24,7 @@ from services.transcriber.engine.opening import open_engine
 from services.transcriber.fresh import Fresh
 from services.transcriber.meters import Meters
 from services.transcriber.rate import Rate
+from services.transcriber.recent import Recent
 from services.transcriber.settings import TranscriberSettings
 from services.transcriber.slots import Slots
 from services.transcriber.worker import PartWorker
@@ -70,10 +71,11 @@ async def part_worker(settings: TranscriberSettings, service: Service) -> AsyncI
     """A transcriber's worker on a connection of its own; its engine is never asked."""
     async with connect_bus(settings) as bus, open_engine(settings) as engine:
         meters, records = Meters(Metrics()), Records(bus, service.blobs)
-        assembler = Assembler(bus, service.blobs, records, meters)
+        recent = Recent()
+        assembler = Assembler(bus, service.blobs, records, recent, meters)
         limits = {"max_crashes": settings.max_crashes, "max_starts": settings.max_starts}
         yield PartWorker(
-            bus, service.blobs, records, assembler, engine, Slots(1, 0), Rate(1, meters), Fresh(), **limits
+            bus, service.blobs, records, assembler, engine, Slots(1, 0), Rate(1, meters), Fresh(), recent, **limits
         )
 
 

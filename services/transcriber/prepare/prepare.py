@@ -25,6 +25,7 @@ from services.transcriber.prepare.peaks import Peaks, louder
 from services.transcriber.prepare.publish import Diverged, Ended, OverQuota, Publisher
 from services.transcriber.prepare.sandbox import Sandbox
 from services.transcriber.prepare.sources import Brought, Lost, Sources
+from services.transcriber.recent import Recent
 
 
 class Preparer:
@@ -38,6 +39,7 @@ class Preparer:
         sandbox: Sandbox,
         sources: Sources,
         publisher: Publisher,
+        recent: Recent,
         cutter: Callable[[bool, tuple[tuple[int, int, int], ...]], Cutter],
         *,
         max_crashes: int,
@@ -49,12 +51,15 @@ class Preparer:
         self._sandbox = sandbox
         self._sources = sources
         self._publisher = publisher
+        self._recent = recent
         self._cutter = cutter
         self._max_crashes = max_crashes
         self._max_starts = max_starts
 
-    async def prepare(self, work: JobWork) -> None:
+    async def prepare(self, work: JobWork, decoded: Callable[[], None] = lambda: None) -> None:
         """Bring a job as far as its parts are published and sealed; returns when its message may be acknowledged.
+
+        Calls `decoded` when nothing but the sealing is left, so that the next recording need not wait for that.
 
         Raises `Unavailable` when the bus, the store or keys are away: the unit is given back, and nothing counted.
         """
@@ -68,14 +73,14 @@ class Preparer:
                 await self._records.drop_samples(tenant, job)
                 return
             async with attempts.uncounted_while_away(self._records, tenant, job, attempts.PREPARE):
-                await self._go_on(record, bringing)
+                await self._go_on(record, bringing, decoded)
         except JobGone:
             return
         finally:
             bringing.cancel()
             await asyncio.gather(bringing, return_exceptions=True)
 
-    async def _go_on(self, record: Record, bringing: asyncio.Task[Brought]) -> None:
+    async def _go_on(self, record: Record, bringing: asyncio.Task[Brought], decoded: Callable[[], None]) -> None:
         tenant, job = record.tenant, record.job
         failure = attempts.verdict(record, attempts.PREPARE, max_crashes=self._max_crashes, max_starts=self._max_starts)
         if failure is not None:
@@ -85,7 +90,7 @@ class Preparer:
             await self._assembler.complete(record)
             return
         try:
-            await self._cut_and_seal(record, await bringing)
+            await self._cut_and_seal(record, await bringing, decoded)
         except MediaError as error:
             await self._assembler.fail(record, Failure(code=error.code, message=str(error)), ours=False)
         except OverQuota as error:
@@ -109,22 +114,34 @@ class Preparer:
     def _begin(self, record: Record) -> Record:
         return attempts.begun(record, attempts.PREPARE, State.PREPARING)
 
-    async def _cut_and_seal(self, record: Record, brought: Brought) -> None:
+    async def _cut_and_seal(self, record: Record, brought: Brought, decoded: Callable[[], None]) -> None:
         tenant, job, manifest = record.tenant, record.job, brought.manifest
         if manifest is None:
             raise Ended
         plan, bound = (None, {}) if _first(record) else await self._earlier(record, manifest)
+        alone = plan is None and not bound
         while plan is None:
             try:
-                plan = await self._cut(record, manifest, brought, bound)
+                plan = await self._cut(record, manifest, brought, bound, decoded)
             except Diverged:
                 get_logger().info("another prepare was faster; going on with its cuts", job=job)
                 bound = await self._records.parts(tenant, job)
+                alone = False
         sealed = Plan.model_validate_json(plan)
-        if not await self._blobs.put_once(objects.plan(tenant, job), plan):
+        if await self._blobs.put_once(objects.plan(tenant, job), plan):
+            # Whoever does the last part will most likely be this process.
+            self._recent.keep(objects.manifest(tenant, job), manifest.encode())
+            self._recent.keep(objects.plan(tenant, job), plan)
+        else:
             sealed = Plan.model_validate_json(await self._blobs.get(objects.plan(tenant, job)) or plan)
-        parts = {} if sealed.parts == record.parts else await self._records.parts(tenant, job)
-        record = await self._records.change(tenant, job, lambda r: self._sealed(r, sealed, parts))
+        # The record knows every part that was cut just now; after an earlier prepare the objects know better.
+        if alone:
+            record = await self._records.change(
+                tenant, job, lambda r: self._sealed(r, sealed, {}) if r.parts == sealed.parts else None
+            )
+        if not record.sealed and not record.state.terminal:
+            parts = await self._records.parts(tenant, job)
+            record = await self._records.change(tenant, job, lambda r: self._sealed(r, sealed, parts))
         if record.complete and not record.state.terminal:
             await self._assembler.complete(record)
 
@@ -148,7 +165,14 @@ class Preparer:
         update = {"parts": plan.parts, "sealed": True, "duration": plan.duration, "audio": audio}
         return attempts.ended_well(record.model_copy(update=update), attempts.PREPARE)
 
-    async def _cut(self, record: Record, manifest: Manifest, brought: Brought, bound: dict[int, Part]) -> bytes:
+    async def _cut(
+        self,
+        record: Record,
+        manifest: Manifest,
+        brought: Brought,
+        bound: dict[int, Part],
+        decoded: Callable[[], None],
+    ) -> bytes:
         """Decode the whole source; each cut becomes a part. Returns the plan's bytes.
 
         A new cut takes the lowest number that is free, so that parts which a power cut took get theirs back.
@@ -180,12 +204,14 @@ class Preparer:
                 info: MediaInfo = decoding.info
                 # Before the decoder's process is waited for: the engine can begin meanwhile.
                 await publish(channels.close())
+        decoded()
         peaks.feed(loudest)
         await self._blobs.put_once(objects.peaks(record.tenant, record.job), peaks.close())
         if len(numbers) <= max(numbers, default=-1):
             raise Lost("Parts of the recording were lost and could not be cut again.")
         duration = info.decoded_samples / SAMPLE_RATE
-        await self._publisher.reserve(record, duration * max(1, len(heard)))
+        if (used := duration * max(1, len(heard))) != sum(heard.values()):
+            await self._publisher.reserve(record, used)
         plan = Plan(
             parts=len(numbers),
             duration=duration,

@@ -2,8 +2,12 @@
 
 Each service has an identity that reads and writes its own buckets, as with the embedded store. SeaweedFS is started
 with all of that and is only waited for. Repeating it changes nothing.
+
+`bind TENANT` makes S3 credentials of a tenant's own in a MinIO that runs and prints them, `unbind TENANT` takes them
+away.
 """
 
+import json
 import os
 import sys
 import time
@@ -13,8 +17,11 @@ import urllib3
 from minio import Minio
 from minio.error import MinioException
 
-from infra.s3 import minio, weed
+from infra.s3 import drop, minio, weed
 from infra.s3.signing import REGION
+from infra.stack import secrets
+from services.contracts.ids import is_tenant
+from services.contracts.objects import DROP_BUCKET
 
 PATIENCE = 60.0
 AGAIN = 0.5
@@ -23,10 +30,15 @@ AGAIN = 0.5
 def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
     """Exit codes: 0 done, 1 the store is not there, 2 wrong usage."""
     kinds = {"minio": prepare, "seaweedfs": expect}
-    if len(arguments) != 1 or arguments[0] not in kinds:
-        print("usage: python -m infra.containers.store minio|seaweedfs", file=sys.stderr)
-        return 2
     endpoint = environ["STORE_ENDPOINT"]
+    match arguments:
+        case ["bind" | "unbind" as verb, tenant] if is_tenant(tenant):
+            return bind(endpoint, environ, tenant) if verb == "bind" else unbind(endpoint, environ, tenant)
+        case [kind] if kind in kinds:
+            pass
+        case _:
+            print("usage: python -m infra.containers.store minio|seaweedfs|bind TENANT|unbind TENANT", file=sys.stderr)
+            return 2
     until = time.monotonic() + PATIENCE
     while True:
         try:
@@ -38,6 +50,22 @@ def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:
             time.sleep(AGAIN)
         else:
             return 0
+
+
+def bind(endpoint: str, environ: Mapping[str, str], tenant: str) -> int:
+    """Let a tenant's own S3 clients into its part of the bucket `drop`; their secret is shown this one time."""
+    secret = secrets.random()
+    minio.bind(endpoint, _keys("admin", environ), tenant, secret)
+    login = {"region": REGION, "bucket": DROP_BUCKET, "prefix": f"{tenant}/"}
+    print(json.dumps({**login, "access_key": drop.access_key(tenant), "secret_key": secret}, indent=1))
+    return 0
+
+
+def unbind(endpoint: str, environ: Mapping[str, str], tenant: str) -> int:
+    """Let them in no more."""
+    minio.unbind(endpoint, _keys("admin", environ), tenant)
+    print(f"{tenant} unbound")
+    return 0
 
 
 def prepare(endpoint: str, environ: Mapping[str, str]) -> None:

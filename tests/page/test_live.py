@@ -11,7 +11,7 @@ from tests.speech import talk
 
 
 async def test_speech_becomes_a_job_with_its_recording(visitor: Visitor) -> None:
-    """The microphone is heard live, and when that is finished the session is a job that can be played."""
+    """The microphone is heard live, and when that is finished the session is a job with a waveform to play."""
     page = visitor.page
     await visitor.sign_up()
     await page.click("nav a:text-is('Live')")
@@ -22,6 +22,7 @@ async def test_speech_becomes_a_job_with_its_recording(visitor: Visitor) -> None
     await page.click(".notice.good .button")
     await page.wait_for_selector(".segment .w")
     await visitor.until("document.querySelector('video').readyState > 1")
+    await visitor.until("document.querySelector('.wave').dataset.peaks > 0")
 
 
 async def test_live_speech_survives_a_server_that_dies(visitor: Visitor, stack: Stack) -> None:

@@ -26,6 +26,10 @@ function specimen() {
 
 function ask(card, context) {
   const wrong = h("div");
+  const tell = (error) => {
+    put(wrong, notice(error));
+    wrong.scrollIntoView({ block: "nearest" });
+  };
   const longer = h("input", { type: "checkbox", id: "longer" });
   const name = h("input", { id: "name", autocomplete: "username", required: true, maxlength: 64, placeholder: t("begin.name.hint") });
   const pasted = h("input", { id: "key", type: "password", autocomplete: "off", required: true, spellcheck: "false" });
@@ -34,7 +38,7 @@ function ask(card, context) {
     const button = form.querySelector("button");
     button.disabled = true;
     put(wrong);
-    try { await act(); } catch (error) { put(wrong, notice(error)); }
+    try { await act(); } catch (error) { tell(error); }
     button.disabled = false;
   });
   const choose = h("input", { type: "file", id: "try", class: "unseen", multiple: true, accept: RECORDINGS,
@@ -68,7 +72,7 @@ function ask(card, context) {
       const made = await post(`/generate-key?${new URLSearchParams({ username: name.value.trim() || t("begin.guest") })}`);
       useKey(made.api_key, longer.checked);
       context.go("files", { files, key: made.api_key });
-    } catch (error) { put(wrong, notice(error)); }
+    } catch (error) { tell(error); }
     choose.value = "";
   }
   put(card, h("h2", {}, t("begin.card")), choose, drop, wrong, h("p", { class: "or" }, t("begin.or.key")), fresh, h("p", { class: "or" }, t("begin.or")), own,

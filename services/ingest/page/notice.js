@@ -8,7 +8,8 @@ export function explain(error) {
   const known = has(`error.${code}`) && (lang() !== "en" || !error.body?.remedy);
   if (known) return t(`error.${code}`);
   const { title, detail, remedy } = error.body ?? {};
-  return [detail ?? title ?? error.message ?? t("error.unknown"), remedy].filter(Boolean).join(" ");
+  const what = detail || title || error.message || t("error.unknown");
+  return remedy ? `${what.replace(/[.:\s]*$/, "")}. ${remedy}` : what;
 }
 
 /** A box that says it. `again` adds a button. */

@@ -34,7 +34,7 @@ export class Wave {
   /** Loudest samples, 0 to 255, or null where there are none: then a plain line to go about on. */
   peaks(told) {
     this._peaks = told?.peaks?.length ? told.peaks : null;
-    this.element.classList.toggle("flat", !this._peaks);
+    this.element.dataset.peaks = this._peaks?.length ?? 0;
     this._draw();
   }
 

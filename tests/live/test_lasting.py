@@ -13,7 +13,7 @@ from tests.doors.caller import Caller
 from tests.live.listening import check, digest_stack, listening, somebody, told
 
 LOG = logging.getLogger(__name__)
-LENGTH = 1200.0
+LENGTH = 600.0
 PACE = 4.0
 """Times real time: the fastest at which audio is taken for long."""
 

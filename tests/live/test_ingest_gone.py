@@ -59,7 +59,7 @@ async def test_a_session_goes_on_at_another_ingest(
 ) -> None:
     """Its client is told from which byte to send again; words and recording are those of one unbroken session."""
     await second.wait_ready()
-    async with speaker(me, f"http://127.0.0.1:{stack.wiring.ports['ingest-2']}") as first:
+    async with speaker(me, f"http://127.0.0.1:{stack.wiring.ports[second.name]}") as first:
         await first.say("start")
         job = (await first.until("ready"))["job_id"]
         await break_off(first, second, how)

@@ -16,6 +16,7 @@ from services.runtime.puller import Puller
 from services.runtime.records import Records
 from services.transcriber.assemble import Assembler
 from services.transcriber.card import Announcer
+from services.transcriber.ear import PartEar
 from services.transcriber.engine.opening import open_engine
 from services.transcriber.engine.process import EngineProcess
 from services.transcriber.fresh import Fresh
@@ -118,7 +119,8 @@ async def _work(
     fresh = Fresh()
     sources, publisher = Sources(blobs, records), Publisher(bus, blobs, records, fresh)
     preparer = Preparer(blobs, records, assembler, sandbox, sources, publisher, recent, cutter, **limits)
-    worker = PartWorker(bus, blobs, records, assembler, engine, slots, rate, fresh, recent, **limits)
+    ear = PartEar(blobs, records, engine, slots, rate, max_crashes=settings.max_crashes)
+    worker = PartWorker(bus, blobs, records, assembler, ear, fresh, recent, **limits)
 
     jobs = Puller(bus, subjects.JOBS, lambda _: 1.0, settings.ack_wait)
     parts = Puller(bus, subjects.PARTS, lambda data: float(json.loads(data)["seconds"]), settings.ack_wait)

@@ -20,6 +20,7 @@ from services.runtime.bus import connect_bus
 from services.runtime.metrics import Metrics
 from services.runtime.records import Records, fresh
 from services.transcriber.assemble import Assembler
+from services.transcriber.ear import PartEar
 from services.transcriber.engine.opening import open_engine
 from services.transcriber.fresh import Fresh
 from services.transcriber.meters import Meters
@@ -74,9 +75,8 @@ async def part_worker(settings: TranscriberSettings, service: Service) -> AsyncI
         recent = Recent()
         assembler = Assembler(bus, service.blobs, records, recent, meters)
         limits = {"max_crashes": settings.max_crashes, "max_starts": settings.max_starts}
-        yield PartWorker(
-            bus, service.blobs, records, assembler, engine, Slots(1, 0), Rate(1, meters), Fresh(), recent, **limits
-        )
+        ear = PartEar(service.blobs, records, engine, Slots(1, 0), Rate(1, meters), max_crashes=settings.max_crashes)
+        yield PartWorker(bus, service.blobs, records, assembler, ear, Fresh(), recent, **limits)
 
 
 async def test_two_transcribers_finish_the_last_parts_together(service: Service) -> None:

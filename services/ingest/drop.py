@@ -25,9 +25,10 @@ from services.ingest.orders import Orders, wished
 from services.ingest.payers import Payers
 from services.ingest.settings import Settings
 from services.ingest.sidecars import Sidecars
-from services.runtime.blobs import Blobs, Missing, Opened, Stat
+from services.runtime.blobs import Blobs
 from services.runtime.jsapi import Unavailable
 from services.runtime.logs import get_logger
+from services.runtime.reading import Missing, Opened, Stat
 from services.runtime.records import Records
 
 AT_ONCE = 4

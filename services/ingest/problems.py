@@ -12,8 +12,8 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from services.contracts.errors import ERRORS, Code, Problem
-from services.runtime.blobs import StoreFull
 from services.runtime.jsapi import Unavailable
+from services.runtime.reading import StoreFull
 
 AWAY_RETRY = 5.0
 """Seconds after which to come back where nobody knows better."""

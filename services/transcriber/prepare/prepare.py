@@ -13,8 +13,9 @@ from services.contracts.errors import Code
 from services.contracts.events import Record
 from services.contracts.jobs import Failure, Manifest, State
 from services.contracts.parts import SAMPLE_RATE, JobWork, Part, Plan
-from services.runtime.blobs import Blobs, Missing
+from services.runtime.blobs import Blobs
 from services.runtime.logs import get_logger
+from services.runtime.reading import Missing
 from services.runtime.records import JobGone, Records
 from services.transcriber import attempts
 from services.transcriber.assemble import Assembler

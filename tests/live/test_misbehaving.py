@@ -39,6 +39,13 @@ async def session(caller: Caller, **options: object) -> AsyncIterator[tuple[Spea
             await settled(caller, job)
 
 
+async def counted(caller: Caller) -> None:
+    """Wait until the ledger has counted what the tenant's jobs came to."""
+    async with asyncio.timeout(PATIENCE):
+        while (await caller("GET", "/usage")).json()["unfinished_jobs"]:
+            await asyncio.sleep(0.05)
+
+
 async def test_frames_that_are_cut_anywhere_and_text_that_is_nothing(me: Caller) -> None:
     """Frames of odd lengths are one stream of samples; what cannot be read is told, and the session goes on."""
     nothing = ["", "no JSON", "[1]", "{}", '{"type": "sing"}', '{"type": "start"}', "[" * 5000]
@@ -146,6 +153,7 @@ async def test_the_quota_ends_in_the_middle(me: Caller, stack: Stack) -> None:
     assert summary["text"] == text.strip()
     assert word_errors(SAID, "".join(one["text"] for one in it.of("final") if one["end"] < 30.0)) <= 0.2
     assert (await me("GET", f"/jobs/{job}/result")).json()["text"] == text.strip()
+    await counted(me)
     async with speaker(me) as it:
         await it.say("start")
         assert (await it.until("error"))["code"] == "quota_exceeded"
@@ -221,9 +229,7 @@ async def test_the_storage_is_away_at_the_end(me: Caller, stack: Stack) -> None:
         assert it.ws.close_code == 1000
     assert summary["text"] == check_finals(it.of("final"), len(ONCE) / RATE).strip()
     assert await recording_of(me, job) == SOUND
-    async with asyncio.timeout(PATIENCE):
-        while (await me("GET", "/usage")).json()["unfinished_jobs"]:
-            await asyncio.sleep(0.05)
+    await counted(me)
     await stack.wait_all_ready()
 
 

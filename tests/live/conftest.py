@@ -17,7 +17,7 @@ SETTINGS = {
 @pytest.fixture(scope="session")
 async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
     """Ready."""
-    async with Stack(tmp_path_factory.mktemp("live"), settings=SETTINGS) as started:
+    async with Stack(tmp_path_factory.mktemp("live"), settings=SETTINGS, longest_restart_delay=0.05) as started:
         yield started
 
 

@@ -64,7 +64,7 @@ class Scales:
         return weight
 
 
-@pytest.mark.parametrize("minutes", [12, pytest.param(180, marks=pytest.mark.long)])
+@pytest.mark.parametrize("minutes", [6, pytest.param(180, marks=pytest.mark.long)])
 async def test_a_long_recording(tmp_path: Path, minutes: int) -> None:
     """All of it is heard once, and neither ingest nor the transcriber grows with its length."""
     lecture = record(60 * minutes)

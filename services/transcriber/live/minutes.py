@@ -24,13 +24,14 @@ class Minutes:
         """Have so many seconds of the session reserved. Raises `Over` where the quota does not hold any more."""
         if seconds <= self._reserved:
             return
-        # After a takeover: all of it at once, not a minute with every step.
-        wanted = max(self._reserved, seconds - MINUTE) + MINUTE
-        ask = Reserve(tenant=self._session.tenant, job=self._session.session, seconds=wanted)
-        try:
-            granted = await self._bus.request(subjects.KEYS_RESERVE, ask, Granted)
-        except Unavailable:
-            return  # keys is away: asked again at the next step, and settled at the end
-        if not granted.ok:
-            raise Over(Code.QUOTA)
-        self._reserved = wanted
+        # After a takeover: all of it at once, not a minute with every step. Of the last minute, what there is.
+        for wanted in (max(self._reserved, seconds - MINUTE) + MINUTE, seconds):
+            ask = Reserve(tenant=self._session.tenant, job=self._session.session, seconds=wanted)
+            try:
+                granted = await self._bus.request(subjects.KEYS_RESERVE, ask, Granted)
+            except Unavailable:
+                return  # keys is away: asked again at the next step, and settled at the end
+            if granted.ok:
+                self._reserved = wanted
+                return
+        raise Over(Code.QUOTA)

@@ -3,8 +3,9 @@
 Nothing of a session is held here: what was acknowledged lies on the bus, and what was heard is read from there.
 """
 
+import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from services.contracts import objects, subjects
 from services.contracts.auth import Claims, Scope
@@ -45,6 +46,8 @@ class Line:
     last: int = 0
     ended: bool = False
     warm: bool = True
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while something is written."""
 
 
 class LiveDoor:
@@ -59,7 +62,6 @@ class LiveDoor:
         self._engines = engines
         self._quota = quota
         self._settings = settings
-        self._epoch: str | None = None
 
     async def open(self, who: Claims, start: Start) -> Line:
         """A new session: its job is durable when this returns. Raises `Problem` NO_ROOM and those of a submission."""
@@ -82,9 +84,12 @@ class LiveDoor:
 
     async def _find_room(self) -> None:
         cards = await self._engines.cards()
-        opened = await self._bus.counts(subjects.LIVE, subjects.ALL_LIVE_OPEN)
-        done = await self._bus.counts(subjects.LIVE, subjects.ALL_LIVE_DONE)
-        if len(opened) - len(done) >= sum(card.live.capacity for card in cards if card.live):
+        opened, done = [
+            {subject.split(".")[1] for subject in await self._bus.counts(subjects.LIVE, pattern)}
+            for pattern in (subjects.ALL_LIVE_OPEN, subjects.ALL_LIVE_DONE)
+        ]
+        # By name: what a session began with leaves the stream before what it ended with.
+        if len(opened - done) >= sum(card.live.capacity for card in cards if card.live):
             detail = "Every engine hears as many sessions as it can." if cards else "No engine is there."
             raise Problem(Code.NO_ROOM, detail, retry_after=COME_BACK)
 
@@ -148,7 +153,27 @@ class LiveDoor:
         last = await read_last(self._bus.nc, subjects.LIVE, subjects.live_audio(line.session.session))
         return last is not None and (last.headers or {}).get(OP) == Op.LOST
 
+    async def check(self, line: Line) -> bool:
+        """Whether there is such a session still; it may have gone with the bus. Raises `Problem` TAKEN, `Unavailable`.
+
+        Who writes is refused after somebody else has written; who only listens learns of it here.
+        """
+        last = await read_last(self._bus.nc, subjects.LIVE, subjects.live_audio(line.session.session))
+        async with line.turn:  # what was just being written is known now
+            if last is None:
+                return not line.last
+            headers = last.headers or {}
+            line.ended = line.ended or headers.get(OP) in (Op.END, Op.LOST)
+            # `last` of the line stays: what it would still write is refused.
+            if int(headers["Nats-Sequence"]) > line.last and not line.ended:
+                raise Problem(Code.TAKEN)
+        return True
+
     async def _append(self, line: Line, audio: bytes, op: Op | None) -> None:
+        async with line.turn:
+            await self._append_next(line, audio, op)
+
+    async def _append_next(self, line: Line, audio: bytes, op: Op | None) -> None:
         headers = {OFFSET: str(line.received)} | ({OP: op.value} if op else {})
         subject = subjects.live_audio(line.session.session)
         try:
@@ -179,10 +204,8 @@ class LiveDoor:
         return Transcript.model_validate_json(data).text if data else ""
 
     async def epoch(self) -> str:
-        """The epoch of the cursors. Raises `Unavailable`."""
-        if self._epoch is None:
-            self._epoch = epoch_of(await self._bus.epoch(subjects.LIVE))
-        return self._epoch
+        """The epoch of the cursors, asked for anew: the stream may be another one by now. Raises `Unavailable`."""
+        return epoch_of(await self._bus.epoch(subjects.LIVE))
 
     async def after(self, cursor: str | None) -> int:
         """The sequence behind a client's cursor; 0, from the start, for none and for one of another stream."""

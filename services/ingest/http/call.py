@@ -23,6 +23,8 @@ FASTEST = 4.0
 """Times real time at which audio is taken in, beyond a first half minute; who sends faster waits."""
 AHEAD = 30.0
 LOOK = 5.0
+CHECK = 0.5
+"""Seconds between two looks whether the session is still this socket's."""
 CONTAINER_RATE = 32_000.0
 """Bytes a second that are taken for real time where the encoding does not tell (256 kbit/s)."""
 
@@ -92,6 +94,7 @@ class Call:
             raise Problem(Code.MALFORMED, "A socket has one live session.")
 
     async def _begin(self, line: Line, after: int, *, resumed: bool) -> None:
+        epoch = await self._door.epoch()
         self._line = line
         session = line.session
         self._begun = asyncio.get_running_loop().time()
@@ -104,11 +107,12 @@ class Call:
                 ready_in=None if line.warm else 3.0,
                 resumed=resumed,
                 received=line.received,
-                cursor=str(Cursor(await self._door.epoch(), after)) if after else None,
+                cursor=str(Cursor(epoch, after)) if after else None,
             ).model_dump_json(exclude_none=True)
         )
         self._tasks = [
-            asyncio.create_task(self._follow(line, after), name="live results"),
+            asyncio.create_task(self._follow(line, after, epoch), name="live results"),
+            asyncio.create_task(self._check(line), name="live line"),
             asyncio.create_task(self._acknowledge(line), name="live receipts"),
         ]
 
@@ -182,7 +186,21 @@ class Call:
         except ConnectionError:
             pass  # whoever reads from the socket learns of it too
 
-    async def _follow(self, line: Line, after: int) -> None:
+    async def _check(self, line: Line) -> None:
+        """Learn of it when another socket goes on with the session, also where this one only listens."""
+        while True:
+            await asyncio.sleep(CHECK)
+            try:
+                if not await self._door.check(line):
+                    self._finish(Unavailable("bus"))  # which lost it: who resumes it is told how it ended
+            except Problem as taken:
+                self._finish(taken)
+            except Unavailable:
+                continue  # it is there again soon, as it was
+            if self.over.done():
+                return
+
+    async def _follow(self, line: Line, after: int, epoch: str) -> None:
         """Pass on what is heard, each message once and in order."""
         try:
             name = line.session.session
@@ -194,7 +212,7 @@ class Call:
                         later = {following["type"] for _, following in said[at + 1 :]}
                         if message["type"] == "interim" and later & {"interim", "final"}:
                             continue  # out of date already
-                        cursor = str(Cursor(await self._door.epoch(), sequence))
+                        cursor = str(Cursor(epoch, sequence))
                         if message["type"] == "ended":
                             await self._end(message, cursor)
                             return

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Self
 
 from infra.nats import permissions
+from infra.nats.adopt import adopt
 from infra.stack import ports, secrets, specs
 from infra.stack.errors import StackError
 from infra.stack.home import DEFAULT_MIN_FREE_BYTES, Home, HomeLock, write_json
@@ -110,10 +111,10 @@ class Stack:
             self.home.check_disk(self._min_free_bytes)
             self._wiring = self._wire()
             self._wiring.write_configuration()
+            adopt(self.home.nats)
             for name in self._services:
                 self._register(name, name).start()
-            async with asyncio.timeout(START_TIMEOUT):
-                await asyncio.gather(*(self._announce_ready(self._processes[name]) for name in self._services))
+            await asyncio.gather(*(self._announce_ready(self._processes[name]) for name in self._services))
         except BaseException:
             await self.stop()
             raise

@@ -40,6 +40,7 @@ class Code(StrEnum):
     UPLOAD_SLOW = "upload_too_slow"
     ENCODED = "content_encoding"
     MALFORMED = "malformed_request"
+    PARAMETER = "parameter_unknown"
     NO_FILE = "no_file"
     SUBMISSION = "submission_malformed"
     NO_OBJECT = "object_not_found"
@@ -116,6 +117,9 @@ ERRORS: dict[Code, Kind] = {
     Code.UPLOAD_SLOW: Kind(408, "The upload was too slow", "Send the body faster, or in another format.", True),
     Code.ENCODED: Kind(415, "Compressed bodies are not read", "Send the body without Content-Encoding."),
     Code.MALFORMED: Kind(400, "The request cannot be read", "Compare the request with the HTTP reference."),
+    Code.PARAMETER: Kind(
+        400, "Unknown parameter in the query", "Remove it, or use one of those that the detail names."
+    ),
     Code.NO_FILE: Kind(400, "No file in the request", "Send the recording as the multipart field `file`."),
     Code.SUBMISSION: Kind(400, "The message cannot be read", "Compare the message with the reference of submissions."),
     Code.NO_OBJECT: Kind(404, "There is no such object", "Put it into the bucket first, below your own prefix."),

@@ -134,7 +134,7 @@ def _refuse(names: Collection[str]) -> None:
         reasons = {name: REFUSED[name] for name in refused}
         detail = "; ".join(f"`{name}`: {reason}" for name, reason in reasons.items())
         raise Problem(Code.OPTION_REFUSED, detail + ".", options=refused, reasons=reasons)
-    unknown = sorted(_shown(name) for name in names if name not in _KNOWN)
+    unknown = sorted(shown(name) for name in names if name not in _KNOWN)
     if unknown:
         listed = ", ".join(f"`{name}`{_hint(name)}" for name in unknown)
         raise Problem(Code.OPTION_UNKNOWN, f"Unknown: {listed}.", options=unknown, known=_NAMES)
@@ -155,7 +155,7 @@ def _value(name: str, text: str) -> object:
             return None
         code = language_code(text)
         if code is None:
-            raise Problem(Code.LANGUAGE, f"`{_shown(text)}` is neither a code nor a name of a language that is known.")
+            raise Problem(Code.LANGUAGE, f"`{shown(text)}` is neither a code nor a name of a language that is known.")
         return code
     if name == "channels" and text == "mixed":
         return None  # as if nothing were said: equal options are the same work
@@ -197,6 +197,6 @@ def _multilingual(name: str, models: Mapping[str, ModelCard]) -> bool:
     return models[name].multilingual if name in models else not name.endswith(".en")
 
 
-def _shown(text: str) -> str:
+def shown(text: str) -> str:
     """A caller's word, short and printable, so that it may stand in an answer."""
     return "".join(char for char in text if char.isprintable())[:64]

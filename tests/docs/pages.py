@@ -10,7 +10,7 @@ from pydantic_core import PydanticUndefined
 
 from infra.stack.home import DEFAULT_MIN_FREE_BYTES
 from services.contracts.asyncapi import document
-from services.contracts.errors import ERRORS
+from services.contracts.errors import ERRORS, Code
 from services.contracts.jobs import Options
 from services.ingest.callbacks.policy import Policy
 from services.ingest.http import ops
@@ -179,6 +179,8 @@ def _options() -> list[str]:
         + ", ".join(f"`{code}`" for code in COMMON_ERRORS)
         + ", and any",
         "route with a key " + ", ".join(f"`{code}`" for code in KEY_ERRORS) + "; the others stand at each route.",
+        f"A parameter in the query that a route does not list is `{Code.PARAMETER}`, but for the doors that take",
+        "options there (`option_unknown`), the addresses of other APIs, and those that browsers and monitors ask for.",
         "",
     ]
 
@@ -218,7 +220,7 @@ def _route(route: Route) -> str:
         ]
     lines += [""]
     lines += [f"- **{status}** {answer.text}" for status, answer in route.answers.items()]
-    if errors := [code for code in errors_of(route) if code not in (*COMMON_ERRORS, *KEY_ERRORS)]:
+    if errors := [code for code in errors_of(route) if code not in (*COMMON_ERRORS, *KEY_ERRORS, Code.PARAMETER)]:
         shape = "" if route.shape is PROBLEM else ", in OpenAI's shape"
         lines += [f"- errors{shape}: " + ", ".join(f"`{code}`" for code in errors)]
     lines += [""]

@@ -204,3 +204,34 @@ async def test_a_cancelled_job_answers_whoever_waits(front: Front, me: Caller) -
     await me("DELETE", f"/jobs/{await front.newest(me)}")
     reply = await asked
     assert (reply.status, reply.code) == (409, "job_cancelled")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "told"),
+    [
+        ("GET", "/jobs/{job}/result?fmt=srt", "`fmt` (meant: `format`?). Known here: `format`, `max_line_width`"),
+        ("GET", "/jobs?states=completed&LIMIT=3", "`LIMIT` (meant: `limit`?), `states` (meant: `state`?)"),
+        ("GET", "/jobs/{job}?timeout=5", "`timeout`. Known here: `wait`."),
+        ("DELETE", "/jobs/{job}?erase=true", "`erase`. Known here: none."),
+        ("GET", "/ws?language=tr", "`language`. Known here: none."),
+        ("POST", "/generate-key?user=me", "`user` (meant: `username`?)"),
+    ],
+)
+async def test_a_parameter_that_does_nothing_is_told(me: Caller, method: str, path: str, told: str) -> None:
+    """Who asks for what a route does not have is told so, with what there is; nothing is done."""
+    job = await me.submit()
+    answer = await me(method, path.format(job=job))
+    assert (answer.status, answer.code) == (400, "parameter_unknown")
+    assert told in answer.json()["detail"]
+    assert (await me("GET", f"/jobs/{job}")).json()["state"] == "accepted"
+
+
+@pytest.mark.parametrize("path", ["/", "/livez", "/docs", "/v1/models"])
+async def test_addresses_for_browsers_and_other_apis_take_any_parameter(me: Caller, path: str) -> None:
+    """Links get tails on their way, and clients of other APIs send their own words: they are served all the same."""
+    assert (await me("GET", f"{path}?utm_source=mail")).status == 200
+
+
+async def test_a_stranger_learns_of_no_parameter(front: Front) -> None:
+    """The key is looked at before the query."""
+    assert (await front.nobody("GET", "/jobs?states=completed")).code == "no_key"

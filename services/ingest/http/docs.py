@@ -42,8 +42,15 @@ class Docs:
     def routes(self) -> list[Route]:
         """Both routes."""
         return [
-            Route("GET", "/openapi.json", self.openapi, "This reference for programs", {200: Answer("OpenAPI 3.1")}),
-            Route("GET", "/docs", self.docs, "This reference", _HTML),
+            Route(
+                "GET",
+                "/openapi.json",
+                self.openapi,
+                "This reference for programs",
+                {200: Answer("OpenAPI 3.1")},
+                free_query=True,
+            ),
+            Route("GET", "/docs", self.docs, "This reference", _HTML, free_query=True),
         ]
 
     def all_routes(self) -> list[Route]:

@@ -14,6 +14,7 @@ from services.contracts.errors import Code, Problem
 from services.contracts.ids import new_request_id
 from services.ingest.auth import Authenticator, require
 from services.ingest.http.credentials import key_of, shown_on_socket
+from services.ingest.http.queries import check_query
 from services.ingest.http.route import CLAIMS, FINGERPRINT, REQUEST_ID, SHAPE, Handler, Route, template
 from services.ingest.limits import RateLimits, address_of
 from services.ingest.problems import PROBLEM, problem_of
@@ -37,7 +38,12 @@ class Guard:
         """The route's handler behind its key, its rate limit and its scope."""
         scope = route.scope
         if scope is None:
-            return route.handler
+
+            async def open_to_all(request: web.Request) -> web.StreamResponse:
+                check_query(request, route)
+                return await route.handler(request)
+
+            return open_to_all
 
         async def handle(request: web.Request) -> web.StreamResponse:
             request[SHAPE] = route.shape
@@ -49,6 +55,7 @@ class Guard:
             who = request[CLAIMS]
             await self._limits.request(who.tenant)
             require(who, scope)
+            check_query(request, route)
             return await route.handler(request)
 
         return handle

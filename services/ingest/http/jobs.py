@@ -60,6 +60,7 @@ class JobRoutes:
                 scope=Scope.SUBMIT,
                 params=SUBMIT_PARAMS,
                 body=SUBMISSION,
+                free_query=True,
                 answers={202: Answer("The job; `Location` says where to look", JobView)},
                 errors=SUBMIT_ERRORS,
             ),

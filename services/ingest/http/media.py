@@ -76,6 +76,7 @@ class MediaRoutes:
                     200: Answer("The recording", media=media.TYPES),
                     206: Answer("The range asked for", media=media.TYPES),
                 },
+                free_query=True,
                 errors=(*missing, Code.TICKET, Code.WRONG_KEY, Code.SCOPE, Code.RATE_LIMIT),
             ),
         ]

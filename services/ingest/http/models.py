@@ -55,6 +55,7 @@ class ModelRoutes:
                 scope=Scope.READ,
                 answers={200: Answer("The models", Models)},
                 shape=OPENAI,
+                free_query=True,
             ),
             Route(
                 "GET",
@@ -66,6 +67,7 @@ class ModelRoutes:
                 answers={200: Answer("The model", Model)},
                 errors=(Code.MODEL_UNKNOWN,),
                 shape=OPENAI,
+                free_query=True,
             ),
         ]
 

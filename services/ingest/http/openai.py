@@ -52,6 +52,7 @@ class OpenAIRoutes:
                 answers={200: Answer("The transcript as `response_format` says, or its events", SpeechAnswer, _MEDIA)},
                 errors=(*FORM_ERRORS, *FAILURES, Code.NOT_FINISHED, Code.CANCELLED, Code.ERASED),
                 shape=OPENAI,
+                free_query=True,
             )
             for name, handler, summary in (
                 ("transcriptions", self.transcriptions, "Transcribe a recording, as OpenAI's API does"),

@@ -42,6 +42,7 @@ def document(routes: Iterable[Route]) -> Json:
 def errors_of(route: Route) -> list[Code]:
     """Every code that a route may answer, by status."""
     codes = {*route.errors, *COMMON_ERRORS, *(KEY_ERRORS if route.scope else ())}
+    codes |= set() if route.free_query else {Code.PARAMETER}
     return sorted(codes, key=lambda code: (ERRORS[code].status, code))
 
 

@@ -17,6 +17,13 @@ _TEXTS = {
 def routes(health: Health, metrics: Metrics) -> list[Route]:
     """The three routes, with what the reference says of each."""
     return [
-        Route(found.method, found.path, found.handler, summary=_TEXTS[found.path][0], answers=_TEXTS[found.path][1])
+        Route(
+            found.method,
+            found.path,
+            found.handler,
+            summary=_TEXTS[found.path][0],
+            answers=_TEXTS[found.path][1],
+            free_query=True,
+        )
         for found in ops_routes(health, metrics)
     ]

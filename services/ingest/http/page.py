@@ -34,9 +34,15 @@ class PageRoutes:
         """All of them, with what the reference says."""
         token = Param("token", "of a share; it is read by the page, which asks below /shared", "path")
         return [
-            Route("GET", "/", self.home, "The page", _HTML),
+            Route("GET", "/", self.home, "The page", _HTML, free_query=True),
             Route(
-                "GET", "/s/{token}", self.shared_page, "The page, showing a shared transcript", _HTML, params=(token,)
+                "GET",
+                "/s/{token}",
+                self.shared_page,
+                "The page, showing a shared transcript",
+                _HTML,
+                params=(token,),
+                free_query=True,
             ),
             Route(
                 "GET",
@@ -46,6 +52,7 @@ class PageRoutes:
                 {200: Answer("The file", media=_MEDIA), 304: Answer("It is the one that you have", media=())},
                 params=(Param("file", "its name", "path"), Param("If-None-Match", "the ETag of before", "header")),
                 errors=(Code.NOT_FOUND,),
+                free_query=True,
             ),
         ]
 

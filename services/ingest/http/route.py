@@ -52,7 +52,8 @@ class Route:
     """Method and path (aiohttp's template) with its handler; `scope` is what the key must have, None = no key.
 
     `socket`: a WebSocket, where key or ticket may also come as a sub-protocol or in the path, since browsers send no
-    headers of their own there.
+    headers of their own there. `free_query`: the handler reads the query itself and tells what it does not know, or
+    other people's programs add words of their own; everywhere else a parameter that is not in `params` is refused.
     """
 
     method: str
@@ -64,6 +65,7 @@ class Route:
     params: tuple[Param, ...] = ()
     body: Body | None = None
     socket: bool = False
+    free_query: bool = False
     errors: tuple[Code, ...] = field(default=())
     shape: ErrorShape = PROBLEM
 

@@ -34,6 +34,7 @@ class StoreEvents:
                 "For the object store: something was put into the bucket `drop`",
                 answers={204: Answer("Heard")},
                 params=(Param("Authorization", "`Bearer` and the token of `DESIFRE_STORE_EVENTS_TOKEN`", "header"),),
+                free_query=True,
                 errors=(Code.WRONG_KEY, Code.MALFORMED, Code.TOO_LARGE, Code.UPLOAD_SLOW, Code.LENGTH_MISMATCH),
             )
         ]

@@ -50,6 +50,7 @@ class Transcribe:
                     *SUBMIT_PARAMS,
                 ),
                 body=SUBMISSION,
+                free_query=True,
                 answers={
                     200: Answer("The transcript", Transcription),
                     202: Answer("Not finished yet: the job, and in `Location` where to look", JobView),

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from infra.stack import bucket, commands
+from infra.stack import bucket, commands, pepper
 from infra.stack.errors import StackError
 from infra.stack.home import Home
 
@@ -37,6 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return bucket.unbind(home, os.environ, options.tenant)
             case "drop-list":
                 return bucket.show(home, os.environ)
+            case "pepper" if options.forget:
+                return pepper.forget(home, os.environ, force=options.force)
+            case "pepper":
+                return pepper.renew(home)
             case _:
                 command, environment = commands.inside(home, os.environ, options.service, options.arguments)
                 return subprocess.call(command, env=environment)
@@ -70,6 +74,9 @@ def _parser() -> argparse.ArgumentParser:
     pays.add_argument("key")
     actions.add_parser("drop-unbind", help="let them in no more").add_argument("tenant")
     actions.add_parser("drop-list", help="show whose own S3 clients are let in, and who pays")
+    peppers = actions.add_parser("pepper", help="make a new pepper of the keys")
+    peppers.add_argument("--forget", action="store_true", help="take the one before it away")
+    peppers.add_argument("--force", action="store_true", help="though keys end by it")
     inside = actions.add_parser("exec", help="run services.SERVICE.MODULE with that service's environment")
     inside.add_argument("service", help="for example keys-admin: services.keys.admin as keys")
     inside.add_argument("arguments", nargs=argparse.REMAINDER)

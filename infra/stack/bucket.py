@@ -71,6 +71,8 @@ def show(home: Home, environ: Mapping[str, str]) -> int:
     """
     bound = _wiring(home, environ, secrets.load(home.secrets_file)).bound
     named = _named(home, environ)
+    if bound or named:
+        print("TENANT\tACCESS_KEY\tKEY\tSTATE")
     for tenant in sorted({*bound, *named}):
         access = drop.access_key(tenant) if tenant in bound else NOBODY
         print("\t".join((tenant, access, *named.get(tenant, (NOBODY, NOBODY)))))

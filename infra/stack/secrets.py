@@ -11,6 +11,9 @@ from infra.stack.errors import StackError
 
 SECRET_LENGTH = 40
 """Letters, 5.7 bits each: 228 bits."""
+PEPPER = "keys.pepper"
+PREVIOUS_PEPPER = "keys.pepper.previous"
+"""The pepper before the one there is: keys that were not used since are found under it."""
 
 
 def load(path: Path) -> Mapping[str, str]:
@@ -38,6 +41,14 @@ def make_anew(path: Path, name: str) -> Mapping[str, str]:
     known = {**load(path), name: random()}
     _write(path, json.dumps(known, indent=1))
     return known
+
+
+def make_pepper(path: Path) -> None:
+    """A new pepper of the keys; the one before it stays known until it is forgotten. Raises StackError."""
+    known = load(path)
+    if PREVIOUS_PEPPER in known:
+        raise StackError("The last new pepper is still beside the one before it: `desifre pepper --forget` first.")
+    _write(path, json.dumps({**known, PREVIOUS_PEPPER: known[PEPPER], PEPPER: random()}, indent=1))
 
 
 def forget(path: Path, name: str) -> Mapping[str, str]:

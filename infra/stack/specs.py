@@ -15,6 +15,7 @@ from infra.stack.errors import StackError
 from infra.stack.home import Home
 from infra.stack.ports import GRPC_OFFSET, LOOPBACK
 from infra.stack.process import Spec
+from infra.stack.secrets import PEPPER, PREVIOUS_PEPPER
 from services.contracts import subjects
 
 NATS = "nats"
@@ -53,7 +54,7 @@ def secret_names() -> list[str]:
     """Every secret that a home needs."""
     names = [f"nats.{user}" for user in permissions.table()]
     names += [f"s3.{name}.{half}" for name in (*weed.GRANTS, permissions.ADMIN) for half in ("access", "secret")]
-    return [*names, *(f"s3.jwt.{name}" for name in weed.JWT_VARIABLES), "keys.pepper", "ingest.drop", "s3.events"]
+    return [*names, *(f"s3.jwt.{name}" for name in weed.JWT_VARIABLES), PEPPER, "ingest.drop", "s3.events"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +260,9 @@ class Wiring:
         else:
             wiring["DESIFRE_OPS_PORT"] = str(self._port(name))
         if kind == "keys":
-            wiring["DESIFRE_KEYS_PEPPER"] = self.secrets["keys.pepper"]
+            wiring["DESIFRE_KEYS_PEPPER"] = self.secrets[PEPPER]
+            if PREVIOUS_PEPPER in self.secrets:
+                wiring["DESIFRE_KEYS_PEPPER_PREVIOUS"] = self.secrets[PREVIOUS_PEPPER]
         defaults = {
             "DESIFRE_LOG_FORMAT": "json",
             "DESIFRE_KEYS_DATABASE_URL": f"sqlite+aiosqlite:///{self.home.keys / 'keys.db'}",

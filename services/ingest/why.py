@@ -38,11 +38,17 @@ def sentences(seen: Evidence) -> list[str]:
     """The job in a few lines: first what it is, then what it waits for and what helps."""
     record, timings = seen.record, seen.record.timings
     whose = f"Tenant {record.tenant}, key {record.key_id}, door {record.door}, lane {record.lane}"
-    begun = f"Admitted {_at(timings.accepted)}, prepared from {_at(timings.preparing)}"
+    steps = {
+        "admitted": timings.accepted,
+        "prepared from": timings.preparing,
+        "heard from": timings.started,
+        "ended": timings.finished,
+    }
+    times = ", ".join(f"{step} {_at(moment)}" for step, moment in steps.items() if moment is not None)
     told = [
-        f"{record.job} is {record.state}.",
+        f"{record.job} {'has' if record.state is State.FAILED else 'is'} {record.state}.",
         f"{whose}, model {record.model}, {record.size} bytes.",
-        f"{begun}, heard from {_at(timings.started)}, ended {_at(timings.finished)}.",
+        f"{times[0].upper()}{times[1:]}.",
     ]
     if record.parts:
         parts = f"{record.bits.bit_count()} of {record.parts} parts{'' if record.sealed else ' known so far'} are done"
@@ -79,7 +85,7 @@ def _bus(seen: Evidence) -> list[str]:
         still = "When it has stood still for a minute the reconciler puts it back; if not: `desifre logs ingest`."
         return [f"Nothing of it is on the bus, as between two steps. {still}"]
     if not all(subject.startswith("jobs.") for subject in seen.queued):
-        return [f"{len(seen.queued)} of its units are on the bus, waiting or in hand."]
+        return [f"Waiting on the bus or in hand: {len(seen.queued)} of its parts."]
     if record.state is not State.ACCEPTED:
         return ["It is being prepared."]
     if record.lane == Lane.BATCH:
@@ -104,8 +110,8 @@ def _counters(record: Record) -> list[str]:
     return told + [f"{unit} was begun {n} times: the transcriber ended while it had it." for unit, n in starts if n > 1]
 
 
-def _at(moment: float | None) -> str:
-    return "-" if moment is None else datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+def _at(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 async def look(bus: Bus, records: Records, queue: Queue, engines: Engines, record: Record) -> Evidence:

@@ -1,9 +1,13 @@
-"""The operator's commands: `python -m services.keys.admin …`, beside the running service or without it."""
+"""The operator's commands: `desifre keys …`, in containers `python -m services.keys.admin …`.
+
+They work on the database itself, so the service may run or not.
+"""
 
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import Awaitable, Callable
+import sys
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -26,7 +30,9 @@ from services.runtime.settings import BadSettings, read
 
 T = TypeVar("T")
 NOT_TOLD = "The bus is not there: who verified the key just now may take it for a minute more."
-commands = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
+HELP = "Keys, quotas and usage. The service may run or not."
+TENANT = "As `desifre keys list` shows it."
+commands = typer.Typer(no_args_is_help=True, add_completion=False, help=HELP)
 
 
 class Desk:
@@ -81,8 +87,19 @@ def _do(work: Callable[[Desk], Awaitable[T]]) -> T:
     try:
         return asyncio.run(main())
     except Problem as problem:
-        typer.echo(f"{problem.kind.title}. {problem.detail or problem.kind.remedy}", err=True)
+        typer.echo(problem.detail or f"{problem.kind.title}. {problem.kind.remedy}", err=True)
         raise typer.Exit(1) from None
+
+
+def _show(header: str, rows: Sequence[Sequence[str]]) -> None:
+    """A line for each row, below one that names the columns: aligned for people, with tabs for programs."""
+    table = [header.split(), *rows]
+    if not sys.stdout.isatty():
+        typer.echo("\n".join("\t".join(row) for row in table))
+        return
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for row in table:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _day(moment: float | None) -> str:
@@ -90,7 +107,9 @@ def _day(moment: float | None) -> str:
 
 
 @commands.command("import")
-def take_over(users_db: Annotated[Path, typer.Argument(exists=True, dir_okay=False)]) -> None:
+def take_over(
+    users_db: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The old service's database.")],
+) -> None:
     """Take over the keys of the old service from its users.db. May be repeated."""
     with contextlib.closing(sqlite3.connect(f"{users_db.absolute().as_uri()}?mode=ro", uri=True)) as old:
         try:
@@ -104,11 +123,12 @@ def take_over(users_db: Annotated[Path, typer.Argument(exists=True, dir_okay=Fal
 
 
 @commands.command("list")
-def list_keys(tenant: Annotated[str | None, typer.Option(help="only this tenant's")] = None) -> None:
+def list_keys(tenant: Annotated[str | None, typer.Option(help="Only this tenant's.")] = None) -> None:
     """Every key: id, tenant, user, scopes, made, last used, expiry, state."""
 
     async def work(desk: Desk) -> None:
         now = datetime.now(UTC).timestamp()
+        rows = []
         for owner, key in await desk.operator.keys(tenant):
             state = "revoked" if key.revoked else "expired" if not key.live(now) else "works"
             if key.live(now) and key.deprecated:
@@ -116,17 +136,18 @@ def list_keys(tenant: Annotated[str | None, typer.Option(help="only this tenant'
             if key.pepper != desk.peppers.current.version:
                 state += ", previous pepper" if key.pepper in desk.peppers.versions else ", pepper lost"
             times = (_day(key.created), _day(key.last_used), _day(key.expires))
-            typer.echo("\t".join((key.id, owner.id, owner.username, key.scopes.replace(" ", ","), *times, state)))
+            rows.append((key.id, owner.id, owner.username, key.scopes.replace(" ", ","), *times, state))
+        _show("KEY TENANT USER SCOPES MADE USED EXPIRES STATE", rows)
 
     _do(work)
 
 
 @commands.command()
 def create(
-    username: Annotated[str, typer.Option(help="label of the new tenant")],
-    scopes: Annotated[str | None, typer.Option(help="comma-separated; the usual ones by default")] = None,
-    admin: Annotated[bool, typer.Option("--admin", help="the scope admin as well")] = False,
-    days: Annotated[float | None, typer.Option(help="until it expires; 0 = never")] = None,
+    username: Annotated[str, typer.Option(help="Label of the new tenant.")],
+    scopes: Annotated[str | None, typer.Option(help="Separated by commas; all but admin unless said.")] = None,
+    admin: Annotated[bool, typer.Option("--admin", help="The scope admin as well.")] = False,
+    days: Annotated[float | None, typer.Option(help="Until it expires; 0: never. A year unless said.")] = None,
 ) -> None:
     """Make a tenant with a key, whatever the sign-up mode. The key is shown this once."""
     try:
@@ -145,7 +166,9 @@ def create(
 
 
 @commands.command()
-def revoke(key_id: str) -> None:
+def revoke(
+    key_id: Annotated[str, typer.Argument(help="Its id, as `desifre keys list` shows it, not the key itself.")],
+) -> None:
     """End a key at once, in the running service too."""
 
     async def work(desk: Desk) -> None:
@@ -157,13 +180,13 @@ def revoke(key_id: str) -> None:
 
 @commands.command()
 def quota(
-    tenant: str,
-    hours: Annotated[float | None, typer.Option(min=0, help="of audio a day")] = None,
-    jobs: Annotated[int | None, typer.Option(min=0, help="unfinished at once")] = None,
-    stored: Annotated[int | None, typer.Option("--bytes", min=0, help="of stored recordings")] = None,
-    streams: Annotated[int | None, typer.Option(min=0, help="open at once")] = None,
+    tenant: Annotated[str, typer.Argument(help=TENANT)],
+    hours: Annotated[float | None, typer.Option(min=0, help="Of audio a day.")] = None,
+    jobs: Annotated[int | None, typer.Option(min=0, help="Unfinished at once.")] = None,
+    stored: Annotated[int | None, typer.Option("--bytes", min=0, help="Of stored recordings.")] = None,
+    streams: Annotated[int | None, typer.Option(min=0, help="Sockets and event streams open at once.")] = None,
 ) -> None:
-    """Grant a tenant something else than the starter quota."""
+    """Grant a tenant something else than the starter quota. What is not named stays as it is."""
     seconds = None if hours is None else hours * HOUR
     _do(lambda desk: desk.operator.set_quota(tenant, seconds, jobs, stored, streams))
     typer.echo(f"{tenant} granted")
@@ -171,9 +194,9 @@ def quota(
 
 @commands.command("drop-key")
 def drop_key(
-    tenant: Annotated[str | None, typer.Argument(help="all of them are shown if not given")] = None,
-    key: Annotated[str | None, typer.Option(help="id of the key; the tenant's only one by default")] = None,
-    none: Annotated[bool, typer.Option("--none", help="no key pays any more")] = False,
+    tenant: Annotated[str | None, typer.Argument(help=f"{TENANT} Without it all are shown.")] = None,
+    key: Annotated[str | None, typer.Option(help="Id of the key; the tenant's only one unless said.")] = None,
+    none: Annotated[bool, typer.Option("--none", help="No key pays any more.")] = False,
 ) -> None:
     """Name the key that pays for what lies in a tenant's part of the bucket `drop`."""
 
@@ -189,35 +212,49 @@ def drop_key(
     _do(work)
 
 
+@commands.command(hidden=True)
+def unmoved() -> None:
+    """How many keys that work stand under another pepper than the present one; for `desifre pepper`."""
+
+    async def work(desk: Desk) -> int:
+        return sum(
+            n for version, n in (await desk.operator.by_pepper()).items() if version != desk.peppers.current.version
+        )
+
+    typer.echo(_do(work))
+
+
 @commands.command()
 def usage() -> None:
     """What each tenant uses of its quota: tenant, user, hours of audio today, unfinished jobs, bytes stored."""
 
     async def work(desk: Desk) -> None:
+        rows = []
         for tenant, seconds in await desk.operator.usage():
             quota = tenant.quota(desk.settings.starter_quota)
             hours = f"{seconds / HOUR:.2f}/{quota.audio_seconds_per_day / HOUR:g} h"
             jobs = f"{tenant.unfinished}/{quota.unfinished_jobs} jobs"
-            typer.echo("\t".join((tenant.id, tenant.username, hours, jobs, f"{tenant.bytes}/{quota.bytes} bytes")))
+            rows.append((tenant.id, tenant.username, hours, jobs, f"{tenant.bytes}/{quota.bytes} bytes"))
+        _show("TENANT USER TODAY UNFINISHED STORED", rows)
 
     _do(work)
 
 
 @commands.command()
-def invite(uses: Annotated[int, typer.Option(min=1, help="sign-ups that it is good for")] = 1) -> None:
+def invite(uses: Annotated[int, typer.Option(min=1, help="Sign-ups that it is good for.")] = 1) -> None:
     """Make an invitation for `DESIFRE_SIGNUP=invite`. It is shown this once."""
     typer.echo(_do(lambda desk: desk.operator.invite(uses)))
 
 
 @commands.command()
-def backup(target: Annotated[Path, typer.Argument(help="a file that is not there yet")]) -> None:
+def backup(target: Annotated[Path, typer.Argument(help="A file that is not there yet.")]) -> None:
     """Copy the database (SQLite) as of one moment, while the service runs. Keep the pepper elsewhere."""
     source = make_url(_settings().keys_database_url)
     if source.get_backend_name() != "sqlite" or not source.database:
         typer.echo("This database has its own tools for that: use pg_dump.", err=True)
         raise typer.Exit(1)
     if target.exists():
-        typer.echo(f"{target} is there already.", err=True)
+        typer.echo(f"{target} is there already; name a file that is not.", err=True)
         raise typer.Exit(1)
     with (
         contextlib.closing(sqlite3.connect(source.database)) as live,
@@ -229,4 +266,4 @@ def backup(target: Annotated[Path, typer.Argument(help="a file that is not there
 
 
 if __name__ == "__main__":
-    commands()
+    commands(prog_name="desifre keys")

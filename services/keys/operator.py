@@ -57,7 +57,7 @@ class Operator:
         async with self._store.read() as connection:
             tenant = (await connection.execute(select(Key.tenant).where(Key.id == key_id))).scalar()
         if tenant is None:
-            raise Problem(Code.KEY_NOT_FOUND)
+            raise Problem(Code.KEY_NOT_FOUND, "There is no key of that id; `desifre keys list` shows them.")
         return str(tenant)
 
     async def set_quota(
@@ -74,7 +74,7 @@ class Operator:
         async with self._store.write() as session:
             row = await session.get(Tenant, tenant, with_for_update=True)
             if row is None:
-                raise Problem(Code.KEY_NOT_FOUND, "There is no such tenant.")
+                raise Problem(Code.KEY_NOT_FOUND, "There is no such tenant; `desifre keys list` shows them.")
             for name, value in granted.items():
                 setattr(row, name, value)
             detail = " ".join(f"{name}={value:g}" for name, value in granted.items())

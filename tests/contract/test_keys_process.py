@@ -129,7 +129,7 @@ async def test_the_operator_works_beside_the_running_service(keys: Running, tmp_
     granted = (await keys.usage(claims.tenant)).quota
     assert (granted.audio_seconds_per_day, granted.unfinished_jobs, granted.bytes) == (7200.0, 3, 4)
     _, listed, _ = await keys.admin("list", "--tenant", claims.tenant)
-    assert [line.split("\t")[0] for line in listed.splitlines()] == [claims.key_id]
+    assert [line.split("\t")[0] for line in listed.splitlines()] == ["KEY", claims.key_id]
     assert shown["api_key"] not in listed
     heard = await keys.bus.nc.subscribe(subjects.KEYS_REVOKED)
     await keys.bus.nc.flush()

@@ -79,7 +79,8 @@ async def test_a_tenants_own_credentials_open_its_prefix_and_nothing_else(tmp_pa
         await stack.process("s3").restart()
         assert refused(put(second, f"{tenant}/in/c.wav")) == ""
         shown = await asyncio.to_thread(operator, stack, "drop-list")
-        assert shown.split() == [tenant, login["access_key"], key_id, "works"]
+        assert shown.splitlines()[0] == "TENANT\tACCESS_KEY\tKEY\tSTATE"
+        assert shown.splitlines()[1].split() == [tenant, login["access_key"], key_id, "works"]
 
         await asyncio.to_thread(operator, stack, "drop-unbind", tenant)
         assert refused(put(second, f"{tenant}/in/d.wav"))

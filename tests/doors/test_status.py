@@ -118,6 +118,7 @@ async def test_the_operator_sees_who_uses_what(front: Front, me: Caller) -> None
     code, printed = await desifre(front, "keys", "usage")
     assert code == 0, printed
     lines = dict(line.split("\t", 1) for line in printed.splitlines())
+    assert lines["TENANT"] == "USER\tTODAY\tUNFINISHED\tSTORED"
     assert lines[await front.tenant_of(job)] == "somebody\t0.00/24 h\t1/100 jobs\t7/21474836480 bytes"
 
 

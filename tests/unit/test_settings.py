@@ -41,3 +41,12 @@ def test_names_that_are_no_settings_are_told() -> None:
         "DESIFRE_PORT is no setting; is DESIFRE_HTTP_PORT meant?",
         "DESIFRE_ZZZ is no setting: see docs/settings.md.",
     ]
+
+
+def test_a_setting_that_the_launcher_sets_itself_is_told() -> None:
+    """Who sets one by hand learns that it does nothing, and where there is one the command that does."""
+    told = mistyped.warnings(["DESIFRE_KEYS_PEPPER", "DESIFRE_NATS_URL", "DESIFRE_KEYS_PEPPER_PREVIOUS"])
+    assert told == [
+        "DESIFRE_KEYS_PEPPER is set by the launcher itself and does nothing here; `desifre pepper` makes a new one.",
+        "DESIFRE_NATS_URL is set by the launcher itself and does nothing here.",
+    ]

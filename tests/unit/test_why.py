@@ -49,7 +49,7 @@ def test_a_job_under_way_is_told_with_what_is_done() -> None:
     text = told(counters=Counters(starts={"part:1": 1}))
     assert "is running" in text
     assert "1 of 2 parts known so far are done: 120 of 300 s" in text
-    assert "1 of its units are on the bus" in text
+    assert "in hand: 1 of its parts." in text
     assert "died" not in text
     assert "begun" not in text
 

@@ -31,7 +31,10 @@ def register(root: typer.Typer) -> None:
     bucket.command(help="Take the credentials away, and have no key pay.")(unbind)
     bucket.command("list", help="Show the tenants that have some, and the keys that pay.")(bound)
     root.add_typer(bucket, name="drop")
-    root.command(help="Make, list, rotate, revoke and import keys.", context_settings=PASSED_THROUGH)(keys)
+    root.command(
+        help="Make, list, revoke and import keys; show use and grant quotas.", context_settings=PASSED_THROUGH
+    )(keys)
+    root.command(help="Make a new pepper, under which the keys are kept; with --forget, remove the old one.")(pepper)
 
 
 def up(
@@ -100,6 +103,13 @@ def bound() -> None:
 
 def keys(context: typer.Context) -> None:
     _stack("exec", "keys-admin", "--", *context.args)
+
+
+def pepper(
+    forget: Annotated[bool, typer.Option("--forget", help="Remove the pepper before the last one.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="With --forget: though keys end by it.")] = False,
+) -> None:
+    _stack("pepper", *(["--forget"] if forget else []), *(["--force"] if force else []))
 
 
 def _stack(*arguments: str) -> NoReturn:

@@ -27,7 +27,7 @@ down: install ## Stop what runs on this home
 	@$(BIN)/desifre down
 
 test: install tools ## Run the tests (minutes)
-	$(BIN)/pytest -m "not long" -n 3 --dist loadfile $(ARGS)
+	$(BIN)/pytest -m "not long" -n 3 $(ARGS)
 
 test-long: install tools ## Run the tests that take long
 	$(BIN)/pytest -m long --timeout=3600 $(ARGS)

@@ -3,9 +3,23 @@
 from collections.abc import AsyncIterator
 
 import pytest
+from xdist.remote import Producer
 
 from infra.stack import Stack
+from tests.order import Sharing, in_order
 from tests.support import NatsServer, StoreServer
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """In the order in which processes that share the work begin them."""
+    in_order(items)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Sharing:
+    """Files that share a service go to the same process."""
+    config.option.loadscopereorder = False
+    return Sharing(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from services.runtime.blobs import open_blobs
 from services.runtime.bus import connect_bus
 from services.runtime.records import Records
 from tests.doors.caller import LIMIT, Caller, Front
+from tests.doors.publisher import Publisher, publishing
 from tests.support import operator_of
 
 NARROW = {
@@ -37,3 +38,10 @@ async def front(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Front
 async def me(front: Front) -> Caller:
     """A fresh tenant with a key."""
     return await front.nobody.sign_up()
+
+
+@pytest.fixture
+async def publisher(front: Front) -> AsyncIterator[Publisher]:
+    """A fresh tenant whose service was let onto the bus."""
+    async with publishing(front) as publisher:
+        yield publisher

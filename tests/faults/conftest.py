@@ -34,9 +34,9 @@ def recording() -> Recording:
     return record(60)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 async def service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Service]:
-    """A service of the module's own, as fast as it can be; who wants another has a fixture of the same name."""
+    """A service as fast as it can be, left whole by whoever hurts it; who wants another has one of the same name."""
     async with running(tmp_path_factory.mktemp("service")) as service:
         yield service
 

@@ -1,22 +1,11 @@
 """A recording in two channels whose prepare is killed in the middle: both channels whole, and the bytes the same."""
 
-from collections.abc import AsyncIterator
-
-import pytest
-
 from services.contracts import objects
 from tests import media
-from tests.faults.support import Service, running
+from tests.faults.support import Service
 
 POINTS = ("put:pcm:after@2", "put:part:before@3")
 """In the middle of the prepare: some parts of both channels are stored, others are not."""
-
-
-@pytest.fixture(scope="module")
-async def service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Service]:
-    """A service with the digest engine."""
-    async with running(tmp_path_factory.mktemp("channels")) as service:
-        yield service
 
 
 async def test_a_killed_prepare_of_two_channels_changes_nothing(service: Service) -> None:

@@ -33,7 +33,7 @@ def chromium() -> str | None:
     return os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def browser(stack: Stack) -> AsyncIterator[Browser]:
     """Chromium, with a microphone in which somebody speaks; asked what to share, it shares the tab of a transcript."""
     path = chromium()

@@ -16,7 +16,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("models")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def whisper(tmp_path_factory: pytest.TempPathFactory, models: Path) -> AsyncIterator[Stack]:
     """The whole service with Whisper, ready. Parts are short, so that a recording of a minute has several."""
     short = {"DESIFRE_PART_SECONDS_FIRST": "10", "DESIFRE_PART_SECONDS_MIN": "10", "DESIFRE_PART_SECONDS_MAX": "30"}
@@ -25,7 +25,7 @@ async def whisper(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Asy
         yield stack
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def me(whisper: Stack) -> AsyncIterator[Caller]:
     """Somebody with a key."""
     async with aiohttp.ClientSession() as session:

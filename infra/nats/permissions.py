@@ -52,7 +52,7 @@ def table() -> Mapping[str, Permissions]:
                 subjects.ALL_LIVE_OPEN,
                 subjects.live_audio("*"),
                 *_KEYS_REQUESTS,
-                *_streams("CREATE", "UPDATE", "INFO"),
+                *_streams("CREATE", "INFO"),
                 *_direct_get(subjects.KV_RECORDS, subjects.KV_CLAIMS, subjects.KV_ENGINES, subjects.RESULTS),
                 *_direct_get(subjects.KV_DELIVERIES, subjects.KV_SESSIONS, subjects.LIVE),
             ),

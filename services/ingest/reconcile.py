@@ -220,7 +220,10 @@ class Reconciler:
 
     async def _erase(self) -> None:
         for key in list(self._to_erase):
-            await self._eraser.erase(*key)
+            try:
+                await self._eraser.erase(*key)
+            except ValidationError:
+                self._log.error("the objects of a job cannot be read", tenant=key[0], job=key[1])
             self._to_erase.discard(key)
 
     def _look_for_late_words(self) -> None:

@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from pydantic import ValidationError
+
 from services.contracts import objects
 from services.contracts.auth import Claims
 from services.contracts.errors import Code, Problem
@@ -20,6 +22,7 @@ from services.contracts.ids import is_share_id, new_share_id
 from services.contracts.versions import Share, Shared
 from services.ingest.jobs import Jobs
 from services.runtime.blobs import Blobs
+from services.runtime.logs import get_logger
 
 SHORTEST = 60.0
 """Seconds."""
@@ -131,7 +134,12 @@ async def tidy(blobs: Blobs, now: float) -> int:
         data = await blobs.get(stat.key)
         if data is None:
             continue
-        where = Shared.model_validate_json(data)
+        try:
+            where = Shared.model_validate_json(data)
+        except ValidationError:
+            # It opens nothing. The walk goes on to what others wait for, and the operator sees it.
+            get_logger().error("a share cannot be read")
+            continue
         key = objects.share(where.tenant, where.job, where.share)
         if where.expires <= now:
             ended += (key, stat.key)

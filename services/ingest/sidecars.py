@@ -77,10 +77,11 @@ class Sidecars:
             await self._drop.put(target + ending, content)
         await self._drop.delete([target + ERROR])
         await self._drop.durable()
+        if self._originals == "move" and not await self._overwritten(manifest) and await self._drop.stat(key):
+            await self._drop.copy(key, objects.drop_done(manifest.tenant, key))
+            await self._drop.durable()
+        # Once more, since a copy takes its time: what was put there meanwhile is a recording that nobody has read.
         if self._originals != "keep" and not await self._overwritten(manifest):
-            if self._originals == "move" and await self._drop.stat(key) is not None:
-                await self._drop.copy(key, objects.drop_done(manifest.tenant, key))
-                await self._drop.durable()
             await self._drop.delete([key])
 
     async def _error(self, tenant: str, key: str, code: Code, sentence: str, job: str | None = None) -> None:

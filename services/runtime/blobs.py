@@ -117,9 +117,7 @@ class Blobs(Reading):
     async def copy(self, source: str, target: str) -> None:
         """Copy an object inside the store."""
         self._fail.hit("put", kind_of(target), "before")
-        self._fail.hit("put", kind_of(target), "before")
         await self._call(lambda: self._client.copy_object(self._bucket, target, CopySource(self._bucket, source)))
-        self._fail.hit("put", kind_of(target), "after")
         self._fail.hit("put", kind_of(target), "after")
 
     async def upload(self, key: str, chunks: AsyncIterator[bytes]) -> int:

@@ -17,7 +17,9 @@ from services.runtime.logs import get_logger
 AGAIN = 5.0
 """Seconds after which an event comes again whose work needed something that was away."""
 LATEST = 3600.0
-"""Seconds after which at the latest an event comes again that only breaks us; before, twice as many each time."""
+"""Seconds after which at the latest an event comes again that only breaks us; from `AGAIN` on, twice as many each time.
+
+What comes again comes before what is new: too soon, and many of them would leave no turn to others."""
 IDLE = 3.0
 """Seconds without an event after which the consumer is looked for: the stream may have been made anew."""
 
@@ -71,7 +73,8 @@ class StateEvents:
                 deliver_policy=DeliverPolicy.ALL,
                 ack_wait=self._ack_wait,
                 max_deliver=-1,
-                max_ack_pending=64,
+                # What was put off counts as pending: 64 jobs that only break us would hold up everybody's for an hour.
+                max_ack_pending=-1,
             ),
         )
         try:
@@ -96,7 +99,7 @@ class StateEvents:
             raise
         except Exception as error:  # noqa: BLE001 - a fault of ours in one job must not end the process for all
             self._log.error("a state event failed", consumer=self._durable, error=type(error).__name__, exc_info=error)
-            await message.nak(delay=min(LATEST, 2.0 ** (message.metadata.num_delivered - 1)))
+            await message.nak(delay=min(LATEST, AGAIN * 2.0 ** (message.metadata.num_delivered - 1)))
             return
         await message.ack()
 

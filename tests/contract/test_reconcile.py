@@ -237,6 +237,11 @@ async def test_a_damaged_job_does_not_hold_up_the_others(ingest: Ingest, admin: 
     damaged, orphan = new_job_id(), new_job_id()
     await ingest.blobs.put(objects.manifest(record.tenant, damaged), b"no manifest")
     await ingest.blobs.put(objects.source(record.tenant, orphan), b"x")
+    await ingest.blobs.put(objects.shared("0" * 64), b"no share")
+    erased = (await ingest.receive(await ingest.sign_up(), b"erased")).record
+    await ingest.complete(erased)
+    await ingest.eraser.erase(erased.tenant, erased.job)
+    await ingest.blobs.put(objects.outcome(erased.tenant, erased.job), b"no outcome")
     await take_away(admin, record)
     await ingest.reconciler(AT_ONCE, ingest.sweep(after=-5)).round()
     assert await ingest.stored(record.tenant, damaged) == ["job.json"]

@@ -9,7 +9,9 @@ from pydantic import SecretStr
 from infra.stack import Stack
 from services.contracts import subjects
 from services.contracts.events import Record
+from services.contracts.ids import new_job_id
 from services.runtime.bus import connect_bus
+from services.runtime.jsapi import Unavailable
 from services.runtime.states import StateEvents
 from tests.contract.ingest_support import Ingest, open_ingest, settings_of
 
@@ -76,3 +78,30 @@ async def test_a_job_that_breaks_us_stops_nobody(stack: Stack, ingest: Ingest) -
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
             await admin.js.delete_consumer(subjects.RESULTS, "broken")
+
+
+async def test_many_jobs_that_wait_stop_nobody(stack: Stack, ingest: Ingest) -> None:
+    """However many events are put off, those of other jobs are handled: what waits to come again is not in hand."""
+    who = await ingest.sign_up()
+    record = (await ingest.receive(who, b"bad")).record
+    bad = {record.job, *(new_job_id() for _ in range(64))}
+    await asyncio.gather(*(ingest.records.create(record.model_copy(update={"job": job})) for job in bad))
+    good = (await ingest.receive(who, b"good")).record.job
+    seen = asyncio.Event()
+
+    async def handle(record: Record) -> None:
+        if record.job in bad:
+            raise Unavailable("store")
+        if record.job == good:
+            seen.set()
+
+    login = {"nats_user": "admin", "nats_password": SecretStr(stack.nats_password())}
+    async with connect_bus(settings_of(stack).model_copy(update=login)) as admin:
+        running = asyncio.create_task(StateEvents(admin, "crowded", handle).run(), name="crowded")
+        try:
+            async with asyncio.timeout(20):
+                await seen.wait()
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            await admin.js.delete_consumer(subjects.RESULTS, "crowded")

@@ -48,7 +48,11 @@ async def streams(nats_server: NatsServer) -> NatsServer:
 
 
 FORBIDDEN_TO_ALL = [
-    *(f"$JS.API.STREAM.{verb}.{stream}" for verb in ("DELETE", "PURGE", "MSG.DELETE") for stream in subjects.STREAMS),
+    *(
+        f"$JS.API.STREAM.{verb}.{stream}"
+        for verb in ("DELETE", "PURGE", "MSG.DELETE", "UPDATE")
+        for stream in subjects.STREAMS
+    ),
     f"$JS.API.STREAM.CREATE.{subjects.JOBS}2",
     "$JS.API.STREAM.RESTORE.JOBS",
     "$JS.API.ACCOUNT.PURGE.$G",

@@ -73,7 +73,7 @@ KEYS_PAYER = "keys.v1.payer"
 KEYS_REVOKED = "keys.revoked"
 """Announcement of a revoked key's id: whoever caches a verdict forgets it, whoever holds its socket closes it."""
 CANCEL = "cancel"
-"""Prefix of core messages that tell engines and prepares at once of a cancelled job: `cancel.<tenant>.<job>`."""
+"""Prefix of core messages that tell engines and prepares at once of a job that was cancelled or erased."""
 
 
 def job(lane: Lane | str, tenant: str, job_id: str) -> str:

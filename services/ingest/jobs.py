@@ -187,6 +187,7 @@ class Jobs:
         record = await self.get(tenant, job)
         if record.state.terminal:
             await self._eraser.erase(tenant, job)
+            await self._tell(record)
         else:
             await self._cancel(record)
         return await self.get(tenant, job)
@@ -202,11 +203,14 @@ class Jobs:
         )
         outcome = await self._records.finish(wish, record.tenant)
         if outcome.state == State.CANCELLED:
-            try:
-                # A hint, so that the engine stops now; the outcome is what counts.
-                await self._bus.nc.publish(subjects.cancel(record.tenant, record.job))
-            except AWAY as error:
-                self._log.warning("engines were not told of a cancellation", error=type(error).__name__)
+            await self._tell(record)
+
+    async def _tell(self, record: Record) -> None:
+        """A hint, so that engines stop, or forget, now; the outcome is what counts."""
+        try:
+            await self._bus.nc.publish(subjects.cancel(record.tenant, record.job))
+        except AWAY as error:
+            self._log.warning("engines were not told of a cancellation", error=type(error).__name__)
 
 
 def _trim(kept: OrderedDict[Any, Any]) -> None:

@@ -33,6 +33,8 @@ CONTAINERS = (b"\x1a\x45\xdf\xa3", b"OggS")
 """First bytes of what browsers record; MP4 says `ftyp` behind four bytes of length."""
 SIGNATURE = 8
 """Bytes that tell a container from raw samples."""
+LASTS = 24 * 3600.0
+"""Seconds by the clock after which a session is ended, however little was said: its stream keeps nothing for ever."""
 RESUMES = 5
 """Tries to go on with a session whose last ingest, killed or cut off, may have words of its own on their way."""
 
@@ -135,7 +137,7 @@ class LiveDoor:
 
     async def write(self, line: Line, audio: bytes) -> None:
         """Put audio on the bus; when it returns nothing can lose it. Raises `Problem` TAKEN, SESSION_ENDED."""
-        if line.ended:
+        if line.ended or await self._outlived(line):
             raise Problem(Code.SESSION_ENDED)
         rate = line.session.live.bytes_per_second
         size = min(CHUNK_BYTES, max(1024, int(rate * CHUNK))) if rate else CHUNK_BYTES
@@ -144,9 +146,17 @@ class LiveDoor:
 
     async def say(self, line: Line, op: Op) -> None:
         """Put an operation behind the audio so far; behind the end nothing is asked for. Raises `Problem` TAKEN."""
-        if not line.ended:
+        if not line.ended and not await self._outlived(line):
             await self._append(line, b"", op)
             line.ended = op is Op.END
+
+    async def _outlived(self, line: Line) -> bool:
+        """Whether the session has lasted for so long that it is ended here."""
+        if time.time() - line.session.opened < LASTS:
+            return False
+        await self._append(line, b"", Op.END)
+        line.ended = True
+        return True
 
     async def lost(self, line: Line) -> bool:
         """Whether a session was ended because nothing came."""

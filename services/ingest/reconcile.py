@@ -141,8 +141,11 @@ class Reconciler:
         # Jobs first: a prepare publishes its parts before its message goes.
         busy = await self._bus.counts(subjects.JOBS, subjects.ALL_JOBS)
         busy |= await self._bus.counts(subjects.PARTS, subjects.ALL_PARTS)
-        live = await self._bus.counts(subjects.LIVE, subjects.ALL_LIVE_OPEN)
-        heard = {subject.split(".")[1] for subject in live}
+        opened, done = [
+            {subject.split(".")[1] for subject in await self._bus.counts(subjects.LIVE, pattern)}
+            for pattern in (subjects.ALL_LIVE_OPEN, subjects.ALL_LIVE_DONE)
+        ]
+        heard = opened - done
         stalled = [record for record in stalled if record.lane != Lane.LIVE or record.job not in heard]
         on_the_bus = {tuple(subject.split(".")[2:4]) for subject in busy}
         for record in stalled:

@@ -75,7 +75,8 @@ def stream_configs(replicas: int = 1) -> list[dict[str, Any]]:
             "name": subjects.LIVE,
             "subjects": [subjects.ALL_LIVE],
             "retention": "limits",
-            "max_age": _DAY // 4,
+            # What was acknowledged is safe for as long as an engine may be away; what ended is taken off long before.
+            "max_age": 7 * _DAY,
             "max_bytes": LIVE_BYTES,
             # Who is refused knows it; what was acknowledged is never dropped for what comes later.
             "discard": "new",

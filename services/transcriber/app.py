@@ -19,6 +19,7 @@ from services.transcriber.card import Announcer
 from services.transcriber.ear import PartEar
 from services.transcriber.engine.opening import open_engine
 from services.transcriber.engine.process import EngineProcess
+from services.transcriber.forget import Forgetter
 from services.transcriber.fresh import Fresh
 from services.transcriber.hands import Hands
 from services.transcriber.live.closing import Closing
@@ -84,6 +85,7 @@ async def transcriber(settings: TranscriberSettings, life: Life) -> AsyncIterato
         tasks.start(announcer.run(), name="announce")
         await _work(stack, settings, bus, blobs, records, assembler, engine, sandbox, rate, recent, load, meters, tasks)
         tasks.start(sessions.run(), name="live sessions")
+        tasks.start(Forgetter(bus, records).run(), name="forget sessions")
         yield
 
 

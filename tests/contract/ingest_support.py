@@ -119,9 +119,9 @@ async def pieces(data: bytes, size: int = 70_001) -> AsyncIterator[bytes]:
         await asyncio.sleep(0)
 
 
-def settings_of(stack: Stack) -> Settings:
-    """What the launcher gives an ingest of this stack, in so far as every process has it."""
-    environ = stack.wiring.service_environment("ingest", "ingest")
+def settings_of(stack: Stack, service: str = "ingest") -> Settings:
+    """What the launcher gives a service of this stack, in so far as every process has it."""
+    environ = stack.wiring.service_environment(service, service)
     names = {name.upper(): name for name in Settings.model_fields}
     known = {name.removeprefix("DESIFRE_"): value for name, value in environ.items() if name.startswith("DESIFRE_")}
     return Settings(**{names[name]: value for name, value in known.items() if name in names})  # type: ignore[arg-type]

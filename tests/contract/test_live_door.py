@@ -14,10 +14,10 @@ from services.contracts.auth import Claims as Who
 from services.contracts.errors import Code, Problem
 from services.contracts.events import EngineCard, ModelCard
 from services.contracts.ids import new_job_id
-from services.contracts.live import LiveCard, Resume, Start
+from services.contracts.live import OFFSET, OP, LiveCard, Op, Resume, Start
 from services.ingest.engines import Engines
 from services.ingest.http.call import Call
-from services.ingest.live import LiveDoor
+from services.ingest.live import LASTS, LiveDoor
 from services.ingest.settings import Settings
 from services.runtime.bus import Bus, connect_bus
 from services.runtime.jsapi import Unavailable
@@ -128,3 +128,17 @@ async def test_a_cursor_of_a_lost_stream_begins_anew(ingest: Ingest, admin: Bus,
             assert await door.after(cursor) == 0
         finally:
             await it.call.leave()
+
+
+async def test_a_session_does_not_last_for_ever(ingest: Ingest, admin: Bus, who: Who) -> None:
+    """One that is kept alive for a day is ended by the clock, and whoever speaks on is told so."""
+    async with open_door(ingest, admin) as door:
+        line = await door.open(who, Start())
+        await door.write(line, bytes(3200))
+        line.session = line.session.model_copy(update={"opened": line.session.opened - LASTS})
+        await door.say(line, Op.BEAT)
+        with pytest.raises(Problem, match="session_ended"):
+            await door.write(line, bytes(3200))
+        last = await admin.js.get_last_msg(subjects.LIVE, subjects.live_audio(line.session.session), direct=True)
+        assert last.headers is not None
+        assert (last.headers[OP], last.headers[OFFSET]) == (Op.END, "3200")

@@ -263,8 +263,8 @@ async def test_the_third_session_comes_back_later(me: Caller) -> None:
         await asyncio.gather(one.close(), two.close())
 
 
-async def test_cancelling_ends_the_session(me: Caller) -> None:
-    """Who cancels the job of a running session ends it."""
+async def test_cancelling_ends_the_session(me: Caller, stack: Stack) -> None:
+    """Who cancels the job of a running session ends it; who then erases it takes what it said off the bus, too."""
     async with speaker(me) as it:
         await it.say("start")
         ready = await it.until("ready")
@@ -274,6 +274,16 @@ async def test_cancelling_ends_the_session(me: Caller) -> None:
         async with me.session.delete(f"{me.base}/jobs/{ready['job_id']}", headers=headers) as answer:
             assert answer.status == 200
         assert (await it.until("summary"))["state"] == "cancelled"
+    async with me.session.delete(f"{me.base}/jobs/{ready['job_id']}", headers=headers) as answer:
+        assert (await answer.json())["state"] == "erased"
+    subject = subjects.live_out(ready["job_id"])
+    admin = await nats.connect(stack.nats_url, user="admin", password=stack.nats_password())
+    try:
+        async with asyncio.timeout(10):
+            while (await admin.jetstream().stream_info(subjects.LIVE, subject)).state.subjects != {subject: 1}:
+                await asyncio.sleep(0.05)
+    finally:
+        await admin.close()
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])

@@ -23,6 +23,7 @@ from bench import (
     relay,
     startup,
     submit,
+    takeover,
     upload,
 )
 from bench.harness import Row
@@ -42,6 +43,7 @@ ROWS: Mapping[str, Callable[[Rig], Awaitable[Row]]] = {
     "callback": callback.measure,
     "drop": drop.measure,
     "live": live.measure,
+    "takeover": takeover.measure,
     "nats": submit.measure,
 }
 PAIRS = 5

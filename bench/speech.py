@@ -145,7 +145,7 @@ def hours_long(source: Recording, seconds: float, path: Path) -> Recording:
         stream.codec_context.format = "s16"
         stream.codec_context.options = {"frame_duration": "60", "b": "24000"}
         samples = np.concatenate([load(source.path), np.zeros(5 * RATE, np.int16)])
-        packets = [bytes(packet) for packet in _encoded(stream, samples)]
+        packets = [bytes(packet) for packet in encoded(stream, samples)]
         for _, data in zip(range(round(seconds / step)), cycle(packets), strict=False):
             packet = av.Packet(data)
             packet.stream = stream
@@ -157,7 +157,8 @@ def hours_long(source: Recording, seconds: float, path: Path) -> Recording:
     return Recording(path, pts / 48_000)
 
 
-def _encoded(stream: av.AudioStream, samples: Samples) -> Iterator["av.Packet[av.AudioStream]"]:
+def encoded(stream: av.AudioStream, samples: Samples) -> Iterator["av.Packet[av.AudioStream]"]:
+    """Packets of 60 ms at 48 kHz."""
     resampler = av.AudioResampler("s16", "mono", 48_000, 2880)
     frame = av.AudioFrame.from_ndarray(samples[None, :], format="s16", layout="mono")
     frame.sample_rate = RATE

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -12,6 +13,9 @@ import aiohttp
 import av
 import numpy as np
 
+from services.transcriber.prepare.decode import Recording
+from services.transcriber.prepare.media import Limits
+from services.transcriber.prepare.reading import Flow
 from tests.doors.caller import Caller
 from tests.media import RATE, Samples
 
@@ -106,6 +110,18 @@ def recorded(samples: Samples, container: str = "webm", codec: str = "libopus") 
         for packet in stream.encode(None):
             out.mux(packet)
     return file.getvalue()
+
+
+def decoded(sound: bytes, wanted: int = 0) -> Samples:
+    """What a session hears of such a recording, from the sample `wanted` on."""
+    fd = os.memfd_create("recorded")
+    try:
+        os.write(fd, sound)
+        os.lseek(fd, 0, os.SEEK_SET)
+        blocks = list(Recording(Flow(fd), Limits(live=True), wanted=wanted).blocks())
+    finally:
+        os.close(fd)
+    return np.concatenate([np.zeros((1, 0), np.int16), *blocks], axis=1)[0]
 
 
 async def recording_of(caller: Caller, job: str) -> bytes:

@@ -12,6 +12,7 @@ import pytest
 
 from infra.stack import Stack
 from services.contracts import subjects
+from services.transcriber.prepare.onset import HEAD, PREROLL
 from tests.doors.caller import Caller
 from tests.live.listening import (
     Cells,
@@ -26,7 +27,7 @@ from tests.live.listening import (
     somebody,
     told,
 )
-from tests.live.speaker import PATIENCE
+from tests.live.speaker import PATIENCE, decoded, recorded
 from tests.media import RATE, Samples, silence
 
 PACE = 3.0
@@ -98,6 +99,32 @@ async def test_every_sample_is_heard_once(digest: Stack, me: Caller, faults: lis
     assert len(it.of("claimed")) == 1 + len([fault for fault in faults if fault != "child"])
     check(it.of("final"), sound, like)
     await check_job(me, it, sound)
+
+
+@pytest.mark.parametrize(
+    ("container", "codec"),
+    [
+        ("webm", "libopus"),
+        pytest.param("ogg", "libopus", marks=pytest.mark.long),
+        pytest.param("mp4", "aac", marks=pytest.mark.long),
+    ],
+)
+async def test_what_a_browser_records_is_heard_on(digest: Stack, me: Caller, container: str, codec: str) -> None:
+    """Who takes a browser's session over hears the very samples that come next, and tells each of them once."""
+    sound = recorded(somebody(60), container, codec)
+    samples = decoded(sound)
+    first = len(sound) * 54 // (len(samples) // RATE)
+    async with listening(digest, me, encoding="container", prompt="cells") as it:
+        await it.send(sound[:first])
+        while (await it.until("final"))["position"] < 48:
+            pass
+        digest.process("transcriber").kill()
+        assert (await it.until("claimed"))["position"] > HEAD + PREROLL
+        await it.send(sound[first:])
+        await it.close()
+    found = check(it.of("final"), samples, {})
+    assert len(found.keys() & loud(samples)) >= 0.97 * len(loud(samples))
+    await check_job(me, it, samples)
 
 
 async def test_a_sleeper_changes_nothing(digest: Stack, me: Caller) -> None:

@@ -14,7 +14,7 @@ from services.contracts.parts import SAMPLE_RATE
 from services.runtime.jsapi import read_last
 from services.runtime.tail import Tail
 from services.transcriber.live.recover import Past
-from services.transcriber.prepare.media import FRAME, Block
+from services.transcriber.prepare.media import Block
 from services.transcriber.prepare.peaks import Peaks
 from services.transcriber.prepare.sandbox import Sandbox
 
@@ -32,7 +32,7 @@ RAW = {
 class Intake:
     """Reads the log of the input, decodes it from where the past ends, and hands blocks over.
 
-    A container is decoded from its first byte, since its beginning says how; what lies before `resume` is dropped.
+    A container is read from its first byte, since its beginning says how; nothing comes of what lies before `resume`.
     """
 
     def __init__(self, nc: Client, sandbox: Sandbox, session: Session, past: Past) -> None:
@@ -42,7 +42,7 @@ class Intake:
         self._sandbox = sandbox
         self._session = session
         self._tail = Tail(nc, subjects.LIVE, subjects.live_audio(session.session), after if self._rate else 0)
-        self._resume = resume
+        self._wanted = 0 if self._rate else round(resume * SAMPLE_RATE)
         frame = (live.encoding.bytes_per_sample or 1) * live.channels
         self._from = round(resume * live.sample_rate) * frame if self._rate else 0
         self._flushed = self._answered(past)
@@ -51,7 +51,7 @@ class Intake:
         """Seconds of the session at which the first block begins."""
         self.peaks = Peaks()
         """The waveform of what was decoded."""
-        self.whole = not self._from
+        self.whole = not self._from and not self._wanted
         """Whether the sound is decoded from its first sample on, and so the waveform whole."""
         self.finalize = asyncio.Event()
         """Set when the client wants all that it sent to be final."""
@@ -98,19 +98,15 @@ class Intake:
         live = self._session.live
         feeder: asyncio.Task[None] | None = None
         try:
-            decoding = self._sandbox.listen(reading, RAW.get(live.encoding, ""), live.sample_rate, live.channels)
+            decoding = self._sandbox.listen(
+                reading, RAW.get(live.encoding, ""), live.sample_rate, live.channels, wanted=self._wanted
+            )
             async with decoding:
                 feeder = asyncio.create_task(self._feed(writing), name="live input")
                 writing = -1  # the feeder closes it
-                skip = round(self._resume * SAMPLE_RATE) if not self._rate else 0
                 async for block in decoding:
                     self.peaks.feed(block.pcm)
-                    samples = len(block.pcm) // 2
-                    if skip >= samples:
-                        skip -= samples
-                        continue
-                    frames, skip = skip // FRAME, 0  # `resume` lies between two frames
-                    yield Block(block.pcm[frames * FRAME * 2 :], block.speech[frames:])
+                    yield block
         finally:
             os.close(reading)
             if writing >= 0:

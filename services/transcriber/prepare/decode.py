@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from services.contracts.errors import Code
 from services.transcriber.prepare.media import BLOCK, FRAME, SAMPLE_RATE, Limits, MediaError, MediaInfo
+from services.transcriber.prepare.onset import Onset
 from services.transcriber.prepare.reading import Flow, Ranged, Source
 from services.transcriber.prepare.resample import Apart, Mono
 from services.transcriber.prepare.sniff import demuxer_for, knows_its_length, promised_bytes
@@ -49,14 +50,20 @@ Samples = NDArray[np.int16]
 
 
 class Recording:
-    """One file, or one live source, being decoded. `blocks()` gives the samples, then `info` says what they were."""
+    """One file, or one live source, being decoded. `blocks()` gives the samples, then `info` says what they were.
+
+    With `wanted` it gives those of all channels mixed, from that sample on, the first one being 0.
+    """
 
     info: MediaInfo
 
-    def __init__(self, source: Source | Ranged | Flow, limits: Limits, *, separate: bool = False) -> None:
+    def __init__(
+        self, source: Source | Ranged | Flow, limits: Limits, *, separate: bool = False, wanted: int = 0
+    ) -> None:
         self._source = source
         self._limits = limits
         self._separate = separate
+        self._wanted = wanted
         self._block = FRAME if limits.live else BLOCK
         self._native = 0
         self._decoded = 0
@@ -116,7 +123,8 @@ class Recording:
 
     def _samples(self, container: "InputContainer", stream: "AudioStream") -> Generator[Samples, None, bool]:
         """Yields the blocks; the generator's value says whether the file breaks off."""
-        converter: Mono | Apart = Apart() if self._separate else Mono()
+        onset = Onset(self._wanted, stream.codec_context.name) if self._wanted else None
+        converter: Mono | Apart | Onset = onset or (Apart() if self._separate else Mono())
         pending: list[NDArray[np.float32]] = []
         waiting = 0
         packets = container.demux(stream)
@@ -131,6 +139,9 @@ class Recording:
                 _raise_if_memory(error)
                 broken = True
                 break
+            if onset is not None and (spared := onset.spare(packet)):
+                self._add(spared * stream.codec_context.layout.nb_channels)
+                continue
             try:
                 frames = packet.decode()
                 damaged &= not packet.size  # the packet that ends a stream is empty
@@ -149,16 +160,21 @@ class Recording:
                     for at in range(0, whole, BLOCK):
                         yield self._finish(joined[:, at : min(at + BLOCK, whole)])
                     pending, waiting = [joined[:, whole:]], waiting - whole
-        if pending:
-            joined = np.concatenate([*pending, *converter.flush()], axis=1)
+        if pending := [*pending, *converter.flush()]:
+            joined = np.concatenate(pending, axis=1)
             for at in range(0, joined.shape[1], BLOCK):
                 yield self._finish(joined[:, at : at + BLOCK])
+        if onset is not None:
+            self._decoded = self._decoded or onset.passed
         return broken or damaged
 
     def _count(self, frame: "AudioFrame") -> None:
         channels = frame.layout.nb_channels
         self._check(frame.sample_rate, channels)
-        self._native += frame.samples * channels
+        self._add(frame.samples * channels)
+
+    def _add(self, samples: int) -> None:
+        self._native += samples
         if self._native > self._limits.native_samples:
             raise MediaError(Code.MEDIA_LIMITS, "The recording holds too many samples in all its channels.")
 
@@ -171,7 +187,7 @@ class Recording:
 
     def _finish(self, wave: NDArray[np.float32]) -> Samples:
         """To s16, counted. What is no number becomes silence: a float WAV may hold anything."""
-        self._decoded += wave.shape[1]
+        self._decoded = (self._decoded or self._wanted) + wave.shape[1]
         self.check_length(1)
         if not np.isfinite(wave).all():
             wave = np.nan_to_num(wave, nan=0.0, posinf=0.0, neginf=0.0)

@@ -53,7 +53,7 @@ class Decoding:
         self._order = order
         self._limits = order.limits
         self._reader = asyncio.StreamReader(limit=1 << 17)
-        self._decoded = 0.0
+        self._decoded = order.wanted / SAMPLE_RATE  # that, too, may take its time
         self._looked = time.monotonic()
         self._is_nice = False
         self._over = False

@@ -52,7 +52,7 @@ class Child:
 def decode(source: Source | Ranged | Flow, out: int, order: Order, voice: Voice) -> None:
     """One recording from file to pipe: blocks, then what it was; or why not."""
     try:
-        recording = Recording(source, order.limits, separate=order.separate)
+        recording = Recording(source, order.limits, separate=order.separate, wanted=order.wanted)
         twins: Twins | None = None
         for samples in recording.blocks():
             twins = twins or Twins(voice, len(samples))

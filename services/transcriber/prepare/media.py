@@ -71,12 +71,14 @@ class Limits:
 class Order:
     """What the fork server is asked for: a recording within these limits, its channels mixed or kept apart.
 
-    With a `size` in bytes the recording is asked for by ranges; else its descriptor is an open file, or a pipe.
+    With a `size` in bytes the recording is asked for by ranges; else its descriptor is an open file, or a pipe. Of a
+    live one nothing is given before the sample `wanted`, nor searched for voice.
     """
 
     limits: Limits
     separate: bool = False
     size: int | None = None
+    wanted: int = 0
 
     def to_json(self) -> bytes:
         """For the fork server."""
@@ -86,7 +88,7 @@ class Order:
     def from_json(cls, text: bytes) -> "Order":
         """What `to_json` wrote."""
         fields = json.loads(text)
-        return cls(Limits(**fields["limits"]), fields["separate"], fields["size"])
+        return cls(Limits(**fields["limits"]), fields["separate"], fields["size"], fields["wanted"])
 
 
 @dataclass(frozen=True, slots=True)

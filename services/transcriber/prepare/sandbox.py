@@ -73,12 +73,17 @@ class Sandbox:
         size = source.size if isinstance(source, Ranges) else None
         return Decoding(self.request, source, Order(self._limits, separate, size))
 
-    def listen(self, fd: int, raw: str = "", rate: int = SAMPLE_RATE, channels: int = 1) -> Decoding:
-        """Decodes what is spoken into a pipe, as it comes; `raw` is FFmpeg's name of a format without a header."""
+    def listen(
+        self, fd: int, raw: str = "", rate: int = SAMPLE_RATE, channels: int = 1, *, wanted: int = 0
+    ) -> Decoding:
+        """Decodes what is spoken into a pipe, as it comes; `raw` is FFmpeg's name of a format without a header.
+
+        The first block begins at the sample `wanted`, and holds what it would hold if everything were given.
+        """
         live = replace(
             self._limits, live=True, raw=raw, raw_rate=rate, raw_channels=channels, stall_seconds=365 * 86_400.0
         )
-        return Decoding(self.request, fd, Order(live))
+        return Decoding(self.request, fd, Order(live, wanted=wanted))
 
     async def _launch(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -8,7 +8,7 @@ import pytest
 from xdist.scheduler.loadscope import LoadScopeScheduling
 
 TOGETHER = {
-    "callbacks": ("tests/doors/test_callbacks.py", "tests/doors/test_callbacks_receivers.py"),
+    "callbacks": ("tests/doors/callbacks/test_told.py", "tests/doors/callbacks/test_receivers.py"),
     "faults": ("tests/faults/test_channels.py", "tests/faults/test_races.py"),
     "live by digest": ("tests/live/test_takeover.py",),
     "live": ("tests/live/",),
@@ -22,7 +22,7 @@ FIRST = (
     "tests/page/",
     "tests/faults/",
     "tests/pipeline/",
-    "tests/doors/test_callbacks",
+    "tests/doors/callbacks/",
     "tests/doors/test_stack.py",
     "tests/doors/test_drop",
     "tests/doors/test_st",

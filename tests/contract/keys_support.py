@@ -5,18 +5,22 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from services.contracts.auth import CreateKey, NewKey, Verify, fingerprint
+from sqlalchemy import select
+
+from services.contracts.auth import Claims, CreateKey, NewKey, Verify, fingerprint
 from services.contracts.errors import Problem
 from services.keys.ledger import Ledger
 from services.keys.operator import Operator
 from services.keys.service import KeyService
 from services.keys.settings import KeysSettings
 from services.keys.store import Store, open_store
+from services.keys.tables import Audit
 from services.keys.verify import Verifier
 from services.keys.webhooks import Webhooks
 from services.runtime.metrics import Metrics
 
 PEPPER = "pepper-of-the-tests-long-enough-to-be-one"
+HOUR, DAY = 3600.0, 86_400.0
 NOON = 1_900_000_800.0 - 1_900_000_800.0 % 86_400 + 43_200
 """Some day at 12:00 UTC."""
 
@@ -77,3 +81,15 @@ async def house(folder: Path, clock: Clock | None = None, **more: object) -> Asy
     settings = settings_for(folder, **more)
     async with open_store(settings.keys_database_url) as store:
         yield House(settings, store, clock or Clock())
+
+
+async def claims(there: House, api_key: str) -> Claims:
+    """Who the key says that its holder is."""
+    return await there.verifier.verify(Verify(fingerprint=fingerprint(api_key)))
+
+
+async def audit(there: House) -> list[tuple[str, str | None]]:
+    """What was written down, in order: the event and its key."""
+    async with there.store.read() as connection:
+        rows = await connection.execute(select(Audit.event, Audit.key_id).order_by(Audit.seq))
+        return [(row[0], row[1]) for row in rows]

@@ -4,27 +4,15 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import psutil
 import pytest
 from structlog.testing import capture_logs
 
-from services.contracts import subjects
-from services.contracts.auth import KeyInfo, KeyRef
 from services.contracts.stream import Cursor, Event, Watching
 from tests.doors.caller import Caller, Front
-from tests.doors.watcher import heard, parts, refused, socket, sse
+from tests.doors.watcher import heard, parts, read_all, socket, with_parts
 
 NO_JOB = "job_01M83PRRQKZGF5RJXYNWRWV2GN"
-
-
-async def with_parts(front: Front, me: Caller, count: int, name: bytes = b"watched") -> tuple[str, str]:
-    """A job of which so many parts were heard; its tenant and its id."""
-    job = await me.submit(name)
-    tenant = await front.tenant_of(job)
-    for part in range(count):
-        await heard(front.bus, tenant, job, part)
-    return tenant, job
 
 
 async def test_a_job_is_told_from_its_start_to_its_end(front: Front, me: Caller) -> None:
@@ -168,7 +156,7 @@ async def test_server_sent_events(front: Front, me: Caller) -> None:
     async with socket(me) as it:
         begun = await it.watch(job)
         told = await it.events(3)
-        reading = asyncio.create_task(_read(me, job), name="sse")
+        reading = asyncio.create_task(read_all(me, job), name="sse")
         await heard(front.bus, tenant, job, 2)
         await front.complete(job)
         told += await it.to_the_end()
@@ -177,192 +165,11 @@ async def test_server_sent_events(front: Front, me: Caller) -> None:
     assert read[0][2] == begun
     assert [data for _, _, data in read[1:]] == told
     assert [cursor for _, cursor, _ in read[1:]] == [event["cursor"] for event in told]
-    rest = await _read(me, job, after=told[1]["cursor"])
+    rest = await read_all(me, job, after=told[1]["cursor"])
     assert [data for _, _, data in rest[1:]] == told[2:]
     over = await me("GET", f"/jobs/{job}/events", headers={"Last-Event-ID": told[-1]["cursor"]})
     assert (over.status, over.body) == (204, b"")
     assert (await me("GET", f"/jobs/{job}/events", params={"after": "yesterday"})).code == "malformed_request"
-
-
-async def _read(me: Caller, job: str, after: str | None = None) -> list[tuple[str, str | None, Any]]:
-    return [event async for event in sse(me, job, after)]
-
-
-async def test_revocation_closes_what_is_open(front: Front, me: Caller) -> None:
-    """When a key is revoked, wherever that was, its sockets and responses end, and those of another key do not."""
-    tenant, job = await with_parts(front, me, 0)
-    second = (await me("POST", "/keys", json={})).json()
-    other = Caller(me.session, me.base, second["api_key"], second["key_id"])
-    async with socket(me) as mine, socket(other) as theirs:
-        await theirs.watch(job)
-        await theirs.events(1)
-        reading = asyncio.create_task(_read(other, job), name="sse")
-        async with asyncio.timeout(10):
-            while b"streams_open 3.0" not in (await me("GET", "/metrics")).body:
-                await asyncio.sleep(0.02)
-        await front.bus.request(subjects.KEYS_REVOKE, KeyRef(tenant=tenant, key_id=second["key_id"]), KeyInfo)
-        async with asyncio.timeout(1):  # the promise
-            assert await theirs.next() == {"type": "closing", "code": 4403, "reason": "revoked"}
-            assert await theirs.closed() == 4403
-        assert [name for name, _, _ in await reading] == ["watching", "state", "closing"]
-        await mine.quiet()
-
-
-async def test_a_key_that_expires_closes_what_is_open(front: Front, me: Caller) -> None:
-    """A socket does not outlive its key."""
-    made = (await me("POST", "/keys", json={"expires_in": 1.5})).json()
-    async with socket(Caller(me.session, me.base, made["api_key"])) as it:
-        await it.quiet()
-        assert await it.next() == {"type": "closing", "code": 4403, "reason": "revoked"}
-        assert await it.closed() == 4403
-
-
-async def test_too_many_messages_are_read_more_slowly(front: Front, me: Caller) -> None:
-    """Messages count as requests: over the rate they are refused with a time to come back, and the socket stays."""
-    async with socket(me) as it:
-        for _ in range(301):
-            await it.say(type="ping")
-        answers = [await it.next() for _ in range(301)]
-    assert {answer["type"] for answer in answers[:290]} == {"pong"}
-    assert (answers[-1]["type"], answers[-1]["code"]) == ("error", "rate_limited")
-    assert answers[-1]["retry_after"] > 0
-
-
-async def test_a_key_may_be_shown_in_many_places(front: Front, me: Caller) -> None:
-    """In a header, in the path, and for browsers as a sub-protocol, of which only ours is echoed."""
-    nobody = Caller(me.session, me.base)
-    async with socket(nobody, f"/ws/{me.key}") as it:
-        await it.quiet()
-    for kind, shown in (("key", me.key), ("ticket", await ticket(me))):
-        async with socket(nobody, protocols=("desifre.v1", f"{kind}.{shown}")) as it:
-            assert it.ws.protocol == "desifre.v1"
-            await it.quiet()
-    headers = {"Authorization": f"Bearer {me.key}"}
-    async with me.session.ws_connect(f"{me.base}/ws", headers=headers) as ws:
-        await ws.send_str('{"type":"ping"}')
-        assert await ws.receive_json() == {"type": "pong"}
-    assert await refused(nobody) == (401, "no_key")
-    assert await refused(nobody, "/ws/nonsense") == (403, "wrong_key")
-    lonely = {"Sec-WebSocket-Protocol": f"key.{me.key}"}
-    assert await refused(nobody, headers=lonely) == (400, "malformed_request")
-    assert (await me("GET", "/ws")).code == "malformed_request"
-
-
-async def ticket(me: Caller) -> str:
-    """A fresh ticket."""
-    reply = await me("POST", "/tickets")
-    assert reply.status == 201
-    return str(reply.json()["ticket"])
-
-
-async def test_a_ticket_opens_one_socket(front: Front, me: Caller) -> None:
-    """A ticket is long and random, works in the place of the key, once, and not after its key was revoked."""
-    nobody = Caller(me.session, me.base)
-    shown = await ticket(me)
-    assert len(shown.removeprefix("dsf_ticket_")) >= 43
-    async with socket(nobody, f"/ws/{shown}") as it:
-        await it.quiet()
-    assert await refused(nobody, f"/ws/{shown}") == (403, "ticket_invalid")
-    assert await refused(nobody, "/ws/dsf_ticket_" + "a" * 43) == (403, "ticket_invalid")
-    assert (await nobody("GET", "/jobs", headers={"x-api-key": await ticket(me)})).code == "wrong_key"
-    late = await ticket(me)
-    await me("DELETE", f"/keys/{me.key_id}")
-    assert await refused(nobody, f"/ws/{late}") == (403, "wrong_key")
-
-
-async def test_pages_of_other_origins_are_refused(front: Front, me: Caller) -> None:
-    """A page of the service's own address may connect, another's may not, and what is no page may."""
-    async with socket(me, origin=front.stack.http_url) as it:
-        await it.quiet()
-    headers = {"x-api-key": me.key or "", "Origin": "https://elsewhere.example"}
-    assert await refused(me, headers=headers) == (403, "origin_refused")
-
-
-async def test_a_tenant_holds_so_many_streams_open(front: Front, me: Caller) -> None:
-    """Over its quota of streams (4) another one is refused with a time to come back, until one of them is closed."""
-    _, job = await with_parts(front, me, 0)
-    async with socket(me), socket(me), socket(me):
-        async with socket(me):
-            assert await refused(me) == (429, "too_many_streams")
-            reply = await me("GET", f"/jobs/{job}/events")
-            assert (reply.code, reply.headers["Retry-After"]) == ("too_many_streams", "5")
-            async with socket(await me.sign_up()) as other:
-                await other.quiet()
-        async with asyncio.timeout(10):
-            while await refused_now(me):
-                await asyncio.sleep(0.02)
-
-
-async def refused_now(me: Caller) -> bool:
-    """Whether one more socket is one too many."""
-    try:
-        async with socket(me):
-            return False
-    except aiohttp.WSServerHandshakeError:
-        return True
-
-
-@pytest.mark.parametrize(
-    ("message", "code"),
-    [
-        ("{", "malformed_request"),
-        ("[" * 50_000, "malformed_request"),
-        ("[]", "malformed_request"),
-        ('{"type":"sing"}', "malformed_request"),
-        ('{"type":["watch"]}', "malformed_request"),
-        ('{"type":"watch"}', "malformed_request"),
-        ('{"type":"watch","job_id":"all","after":"yesterday"}', "malformed_request"),
-        ('{"type":"start","model":"nonsense"}', "model_unknown"),
-        ('{"type":"finalize"}', "malformed_request"),
-    ],
-)
-async def test_messages_that_are_none(me: Caller, message: str | bytes, code: str) -> None:
-    """What cannot be read, and what will only be there later, is answered with an error, and the socket stays open."""
-    async with socket(me) as it:
-        await (it.ws.send_bytes(message) if isinstance(message, bytes) else it.ws.send_str(message))
-        answer = await it.next()
-        assert (answer["type"], answer["code"]) == ("error", code)
-        await it.quiet()
-
-
-async def test_a_message_that_is_too_large(me: Caller) -> None:
-    """A message over 256 KiB closes the socket with 1009."""
-    async with socket(me) as it:
-        await it.ws.send_str('{"type":"watch","job_id":"' + "x" * 270_000)
-        assert await it.closed() == 1009
-
-
-async def test_watching_needs_the_scope_to_read(front: Front, me: Caller) -> None:
-    """A key that may stream and not read opens a socket and watches nothing."""
-    made = (await me("POST", "/keys", json={"scopes": ["stream"]})).json()
-    _, job = await with_parts(front, me, 0)
-    async with socket(Caller(me.session, me.base, made["api_key"])) as it:
-        assert (await it.watch(job))["code"] == "scope_missing"
-        assert (await it.watch("all"))["code"] == "scope_missing"
-
-
-async def test_no_key_and_no_ticket_in_any_log(front: Front, me: Caller) -> None:
-    """Neither keys and tickets in paths and sub-protocols nor words of a transcript are in logs or metrics."""
-    nobody, used = Caller(me.session, me.base), await ticket(me)
-    tenant, job = await with_parts(front, me, 0)
-    async with socket(nobody, f"/ws/{me.key}") as it:
-        await it.watch(job)
-        await heard(front.bus, tenant, job, 0, "canary-5b21")
-        await it.events(2)
-    async with socket(nobody, f"/ws/{used}") as it:
-        await it.quiet()
-    for _ in range(2):
-        await refused(nobody, f"/ws/{used}")
-        await refused(nobody, headers={"Sec-WebSocket-Protocol": f"key.{me.key}"})
-        await refused(nobody, headers={"Sec-WebSocket-Protocol": f"ticket.{used}, key.{me.key}"})
-        await nobody("GET", f"/ws/{me.key}/more")
-    logs = "".join(path.read_text(errors="replace") for path in front.stack.home.logs.rglob("*") if path.is_file())
-    metrics = (await me("GET", "/metrics")).body.decode()
-    assert "/ws/{api_key}" in logs
-    for text in (logs, metrics):
-        assert (me.key or "")[-38:] not in text
-        assert used[-43:] not in text
-        assert "canary-5b21" not in text
 
 
 async def test_the_example_of_the_docs(front: Front, me: Caller, capsys: pytest.CaptureFixture[str]) -> None:

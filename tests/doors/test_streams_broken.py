@@ -16,8 +16,7 @@ from services.runtime.bus import connect_bus
 from services.runtime.records import Records
 from tests import media
 from tests.doors.caller import Caller, Front
-from tests.doors.test_streams import ticket
-from tests.doors.watcher import PATIENCE, heard, parts, refused, socket
+from tests.doors.watcher import PATIENCE, heard, parts, refused, socket, ticket
 from tests.support import operator_of
 
 GONE = (aiohttp.ClientError, ConnectionError, AssertionError)

@@ -13,7 +13,7 @@ from services.contracts import subjects
 from services.contracts.events import SegmentsEvent
 from services.contracts.transcript import Segment
 from services.runtime.bus import Bus
-from tests.doors.caller import Caller
+from tests.doors.caller import Caller, Front
 
 PATIENCE = 20.0
 """Seconds that a test waits for a message at most."""
@@ -110,3 +110,24 @@ async def heard(bus: Bus, tenant: str, job: str, part: int, text: str = "word") 
 def parts(events: list[dict[str, Any]]) -> list[int]:
     """The parts whose words these events hold, in their order."""
     return [event["data"]["part"] for event in events if event["kind"] == "segments"]
+
+
+async def with_parts(front: Front, me: Caller, count: int, name: bytes = b"watched") -> tuple[str, str]:
+    """A job of which so many parts were heard; its tenant and its id."""
+    job = await me.submit(name)
+    tenant = await front.tenant_of(job)
+    for part in range(count):
+        await heard(front.bus, tenant, job, part)
+    return tenant, job
+
+
+async def read_all(me: Caller, job: str, after: str | None = None) -> list[tuple[str, str | None, Any]]:
+    """Every server-sent event of a job until the response ends."""
+    return [event async for event in sse(me, job, after)]
+
+
+async def ticket(me: Caller) -> str:
+    """A fresh ticket."""
+    reply = await me("POST", "/tickets")
+    assert reply.status == 201
+    return str(reply.json()["ticket"])

@@ -140,3 +140,23 @@ async def settled(caller: Caller, job: str) -> dict[str, Any]:
             if found["state"] in ("completed", "failed", "cancelled", "erased"):
                 assert isinstance(found, dict)
                 return found
+
+
+@asynccontextmanager
+async def session(caller: Caller, **options: object) -> AsyncIterator[tuple[Speaker, str]]:
+    """A running session and its id; what is left of it is cancelled, for engines hear only so many."""
+    async with speaker(caller) as it:
+        await it.say("start", **options)
+        job = (await it.until("ready"))["job_id"]
+        try:
+            yield it, job
+        finally:
+            await caller("DELETE", f"/jobs/{job}")
+            await settled(caller, job)
+
+
+async def counted(caller: Caller) -> None:
+    """Wait until the ledger has counted what the tenant's jobs came to."""
+    async with asyncio.timeout(PATIENCE):
+        while (await caller("GET", "/usage")).json()["unfinished_jobs"]:
+            await asyncio.sleep(0.05)

@@ -135,3 +135,4 @@ class Outcome(Frozen):
     duration: float | None = None
     language: str | None = None
     timings: Timings
+    door: Door | None = Field(default=None, description="of an erased job")

@@ -20,7 +20,7 @@ from services.ingest.callbacks.policy import Policy
 from services.ingest.crowd import Crowd
 from services.ingest.engines import Engines
 from services.ingest.http.names import clean_name
-from services.ingest.options import options_of
+from services.ingest.options import options_in_time
 from services.ingest.orders import Orders, wished
 from services.ingest.payers import Payers
 from services.ingest.settings import Settings
@@ -212,7 +212,7 @@ class BucketDoor:
                     raise Changed
                 fields = {**await orders.of(stat.key), **wished(found.metadata)}
                 others, callback = self._callbacks.wish(fields)
-                options = options_of(
+                options = options_in_time(
                     others, await self._engines.models(), self._settings.default_model, self._settings.default_language
                 )
                 await self._admission.receive(

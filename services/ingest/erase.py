@@ -21,8 +21,9 @@ class Eraser:
         """
         outcome = await self._records.outcome(tenant, job)
         if outcome is not None:
+            manifest = await self._records.manifest(tenant, job)
             nothing = {"state": State.ERASED, "sha256": None, "failure": None, "language": None}
-            erased = outcome.model_copy(update=nothing)
+            erased = outcome.model_copy(update=nothing | ({"door": manifest.door} if manifest else {}))
             await self._records.settle(erased, tenant)
             if outcome != erased:
                 await self._blobs.put(objects.outcome(tenant, job), erased.encode())

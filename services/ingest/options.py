@@ -9,6 +9,7 @@ from services.contracts.errors import Code, Problem
 from services.contracts.events import ModelCard
 from services.contracts.jobs import Options
 from services.contracts.languages import language_code
+from services.runtime.jsapi import Unavailable
 
 ALIASES = {"model_type": "model", "initial_prompt": "prompt", "vad_filter": "vad"}
 """Other names of options: the old service's, and Whisper's own."""
@@ -113,6 +114,21 @@ def options_of(
         return Options.model_validate({name: value for name, value in values.items() if value is not None})
     except ValidationError as error:
         raise invalid(error) from None
+
+
+def options_in_time(
+    fields: Mapping[str, str], models: Mapping[str, ModelCard], default_model: str, default_language: str | None
+) -> Options:
+    """As `options_of`, for a submission that nobody waits at: it may wait, and must not be refused for ever.
+
+    Raises `Unavailable` for a model of which no engine could say yet whether it has it.
+    """
+    try:
+        return options_of(fields, models, default_model, default_language)
+    except Problem as problem:
+        if problem.code is Code.MODEL_UNKNOWN and not models:
+            raise Unavailable("engine") from None
+        raise
 
 
 def field_of(value: object) -> str:

@@ -121,9 +121,14 @@ class Presigned:
         upload, tenant = new_upload_id(), who.tenant
         await self._quota.take(who, upload, size)
         key = objects.upload_data(tenant, upload)
-        multipart = await self._blobs.begin_parts(key) if part_size is not None else None
-        terms = Terms(size=size, sha256=sha256, name=name, multipart=multipart, part_size=part_size or size)
-        await self._blobs.put_once(objects.upload_terms(tenant, upload), terms.encode())
+        try:
+            multipart = await self._blobs.begin_parts(key) if part_size is not None else None
+            terms = Terms(size=size, sha256=sha256, name=name, multipart=multipart, part_size=part_size or size)
+            await self._blobs.put_once(objects.upload_terms(tenant, upload), terms.encode())
+        except BaseException:
+            # The sweep finds what lies in the store, and of this nothing may.
+            await self._quota.release_if_can(tenant, upload)
+            raise
         now, lasts = self._clock(), min(expires or self._expires, self._expires)
         headers = {"Content-Type": content_type} if content_type else {}
 

@@ -26,7 +26,7 @@ from services.ingest.callbacks.policy import FIELDS, Policy
 from services.ingest.crowd import Crowd
 from services.ingest.engines import Engines
 from services.ingest.http.names import clean_name
-from services.ingest.options import field_of, options_of
+from services.ingest.options import field_of, options_in_time
 from services.ingest.settings import Settings
 from services.runtime.blobs import Blobs
 from services.runtime.bus import Bus
@@ -137,7 +137,7 @@ class BusDoor:
             return
         asked = {**ask.options, **ask.model_dump(include=set(FIELDS), exclude_none=True)}
         others, callback = self._callbacks.wish({name: field_of(value) for name, value in asked.items()})
-        options = options_of(
+        options = options_in_time(
             others, await self._engines.models(), self._settings.default_model, self._settings.default_language
         )
         if ask.audio is not None:

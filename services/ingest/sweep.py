@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from services.contracts import objects
 from services.contracts.events import Record
 from services.contracts.ids import job_time
+from services.contracts.jobs import Door
 from services.ingest import history
 from services.ingest.quota import Quota
 from services.ingest.shares import tidy
@@ -93,10 +94,19 @@ class Sweep:
         now = self._clock()
         if tombstone is not None:
             gone = [stat.key for stat in found if stat is not tombstone]
-            if now - tombstone.modified.timestamp() > RETENTION:
+            if now - tombstone.modified.timestamp() > RETENTION and not await self._lies_in_the_bucket(tenant, job):
                 gone.append(tombstone.key)
             await self._blobs.delete(gone)
         elif all(now - stat.modified.timestamp() > self._after for stat in found):
             await self._blobs.delete(stat.key for stat in found)
             await self._quota.release_if_can(tenant, job)
         return None
+
+    async def _lies_in_the_bucket(self, tenant: str, job: str) -> bool:
+        """Whether an erased recording may still lie where it was dropped: nobody must make a job of it again."""
+        try:
+            outcome = await self._records.outcome(tenant, job)
+        except ValidationError:
+            self._log.error("the objects of a job cannot be read", tenant=tenant, job=job)
+            return True
+        return outcome is not None and outcome.door is Door.DROP

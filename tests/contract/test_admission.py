@@ -16,6 +16,9 @@ from services.contracts.errors import Code, Problem
 from services.contracts.ids import new_job_id
 from services.contracts.jobs import Door, Lane, Options, State
 from services.ingest.claims import Claim, Claims, body_of, token_of
+from services.ingest.presigned import Presigned
+from services.ingest.signing import Presigner
+from services.runtime.blobs import open_blobs
 from services.runtime.jsapi import Unavailable
 from services.runtime.multipart import PART
 from tests.contract.ingest_support import LIMIT, OPTIONS, Ingest, ended, open_ingest, pieces, settings_of
@@ -284,3 +287,16 @@ async def test_a_bus_that_is_away_leaves_nothing_half_done(tmp_path_factory: pyt
             await ingest.receive(who, b"speech")
         assert await ingest.stored(who.tenant) == []
         assert await ingest.queued(who.tenant) == []
+
+
+async def test_an_upload_that_cannot_begin_takes_nothing_of_the_quota(ingest: Ingest, who: Who, stack: Stack) -> None:
+    """While the store is away a client may ask again and again for URLs, and is not shut out by it afterwards."""
+    away = settings_of(stack).model_copy(update={"store_endpoint": "127.0.0.1:1"})
+    async with open_blobs(away) as blobs:
+        presigner = Presigner("http://127.0.0.1:1", "bucket", "key", "secret")
+        presigned = Presigned(ingest.quota, blobs, ingest.admission, presigner, max_upload=LIMIT, expires=60, kept=3600)
+        for _ in range(3):
+            with pytest.raises(Unavailable):
+                await presigned.offer(who, 1000)
+    usage = await ingest.usage(who)
+    assert (usage.unfinished_jobs, usage.bytes) == (0, 0)

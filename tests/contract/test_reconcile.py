@@ -1,6 +1,7 @@
 """The reconciler and the sweep on a real bus and store: whatever is lost of the bus, no job is."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
@@ -12,10 +13,12 @@ from services.contracts import objects, subjects
 from services.contracts.auth import Claims as Who
 from services.contracts.events import Record
 from services.contracts.ids import new_job_id
-from services.contracts.jobs import Lane, State
+from services.contracts.jobs import Door, Lane, State
 from services.ingest.reconcile import Pace
+from services.ingest.sweep import Sweep
 from services.runtime.bus import Bus, connect_bus
 from services.runtime.multipart import PART
+from services.runtime.records import RETENTION
 from tests.contract.ingest_support import (
     AT_ONCE,
     NEVER,
@@ -230,6 +233,34 @@ async def test_the_sweep_takes_what_is_old_and_no_job(ingest: Ingest, record: Re
     assert await ingest.stored(record.tenant, tombstone) == ["outcome.json"]
     assert sorted(await ingest.stored(record.tenant, record.job)) == ["job.json", "source"]
     assert await ingest.queued(record.tenant) == [record.job]
+
+
+async def test_an_erased_recording_that_lies_in_the_bucket_stays_erased(ingest: Ingest, admin: Bus) -> None:
+    """Its tombstone is all that keeps the bucket door from making a job of it again; others go after a month."""
+    who = await ingest.sign_up()
+    dropped = (await ingest.receive(who, b"dropped")).record
+    manifest = await ingest.jobs.manifest(who.tenant, dropped.job)
+    await ingest.blobs.put(
+        objects.manifest(who.tenant, dropped.job), manifest.model_copy(update={"door": Door.DROP}).encode()
+    )
+    sent = (await ingest.receive(who, b"sent")).record
+    for record in (dropped, sent):
+        await ingest.complete(record)
+        await ingest.eraser.erase(who.tenant, record.job)
+        await ingest.eraser.erase(who.tenant, record.job)
+        kept = subjects.kv(subjects.RECORDS, subjects.record(who.tenant, record.job))
+        await admin.js.purge_stream(subjects.KV_RECORDS, subject=kept)  # as its time to live does
+    sweep = Sweep(
+        ingest.quota,
+        ingest.blobs,
+        ingest.records,
+        after=3600,
+        uploads_after=3600,
+        clock=lambda: time.time() + RETENTION + 60,
+    )
+    await sweep.round(everything=True)
+    assert await ingest.stored(who.tenant, dropped.job) == ["outcome.json"]
+    assert await ingest.stored(who.tenant, sent.job) == []
 
 
 async def test_a_damaged_job_does_not_hold_up_the_others(ingest: Ingest, admin: Bus, record: Record) -> None:

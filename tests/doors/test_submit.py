@@ -95,7 +95,6 @@ async def test_repeats_by_id_are_one_job(front: Front, publisher: Publisher) -> 
         ({"id": "x", "audio": "QUJD", "tenant": "somebodyelse0000"}, "submission_malformed"),
         ({"id": "x", "audio": "QUJD", "lane": "live"}, "submission_malformed"),
         ({"id": "x", "audio": ""}, "empty_file"),
-        ({"id": "x", "audio": "QUJD", "options": {"model": "nonsense"}}, "model_unknown"),
         ({"id": "x", "audio": "QUJD", "callback_url": "https://127.0.0.1/hook"}, "callback_url_refused"),
         ({"id": "x", "audio": "QUJD", "callback_include": "transcript"}, "option_invalid"),
         ({"id": "x", "audio": "QUJD", "options": {"colour": 1}}, "option_unknown"),

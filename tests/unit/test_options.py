@@ -5,7 +5,8 @@ import pytest
 from services.contracts.errors import Code, Problem
 from services.contracts.events import ModelCard
 from services.contracts.jobs import Options
-from services.ingest.options import REFUSED, check, options_of
+from services.ingest.options import REFUSED, check, options_in_time, options_of
+from services.runtime.jsapi import Unavailable
 
 MODELS = {
     "base": ModelCard(name="base", available=True, loaded=True),
@@ -189,3 +190,13 @@ def test_what_can_be_said_before_an_upload_is_said_then() -> None:
     with pytest.raises(Problem):
         check({"model": "medium"}, MODELS)
     assert check({"language": "tr"}, MODELS) == {"language": "tr"}
+
+
+def test_what_can_wait_is_not_refused_before_an_engine_has_spoken() -> None:
+    """Any model may be there while no engine has said what it has; once one has, a model that is not there is told."""
+    with pytest.raises(Unavailable):
+        options_in_time({}, {}, "ours", None)
+    assert options_in_time({}, {}, "base", None).model == "base"
+    with pytest.raises(Problem) as caught:
+        options_in_time({}, MODELS, "ours", None)
+    assert caught.value.code == Code.MODEL_UNKNOWN

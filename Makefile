@@ -26,8 +26,9 @@ up: install ## Install what is missing and start everything; stop with Ctrl-C
 down: install ## Stop what runs on this home
 	@$(BIN)/desifre down
 
+# Hundreds of processes start: what was compiled is kept, whatever the environment says, or each would do it anew.
 test: install tools ## Run the tests (minutes)
-	$(BIN)/pytest -m "not long" -n 3 $(ARGS)
+	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -m "not long" -n 3 $(ARGS)
 
 test-long: install tools ## Run the tests that take long
 	$(BIN)/pytest -m long --timeout=3600 $(ARGS)

@@ -148,7 +148,7 @@ async def test_a_message_that_is_too_large(me: Caller) -> None:
         assert await it.closed() == 1009
 
 
-async def test_watching_needs_the_scope_toread_all(front: Front, me: Caller) -> None:
+async def test_watching_needs_the_scope_to_read(front: Front, me: Caller) -> None:
     """A key that may stream and not read opens a socket and watches nothing."""
     made = (await me("POST", "/keys", json={"scopes": ["stream"]})).json()
     _, job = await with_parts(front, me, 0)

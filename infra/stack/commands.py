@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -157,6 +158,7 @@ async def status(home: Home, *, as_json: bool) -> int:
         "running": launcher is not None,
         "ready": ready,
         "launcher": launcher,
+        "free_bytes": shutil.disk_usage(home.root).free if home.root.exists() else None,
         "http_url": state.get("http_url"),
         "processes": processes,
     }
@@ -253,6 +255,9 @@ def _table(report: Mapping[str, Any]) -> str:
         )
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    free = report["free_bytes"]
+    if free is not None and free < DEFAULT_MIN_FREE_BYTES:
+        lines.append(f"The disk of {report['home']} fills up: {free >> 20} MiB are free. See docs/runbook.md.")
     return "\n".join([f"{report['http_url']}  home {report['home']}  launcher {report['launcher']}", *lines])
 
 

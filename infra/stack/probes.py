@@ -2,14 +2,19 @@
 
 import asyncio
 import contextlib
+import shutil
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 
 from infra.s3 import signing, weed
 from infra.stack.ports import LOOPBACK
 
 Probe = Callable[[], Awaitable[bool]]
 PROBE_TIMEOUT = 2.0
+ROOM = 64 << 20
+"""Bytes on the disk below which another start of the bus is of no use."""
+LOOKS = 5
 
 
 async def http_status(port: int, path: str, *, method: str = "GET", headers: Mapping[str, str] | None = None) -> int:
@@ -57,6 +62,21 @@ async def head(port: int, path: str, access_key: str, secret_key: str) -> int:
     host = f"{LOOPBACK}:{port}"
     signed = signing.headers("HEAD", host, path, access_key=access_key, secret_key=secret_key, now=datetime.now(UTC))
     return await http_status(port, path, method="HEAD", headers=signed)
+
+
+def bus_stuck(monitor_port: int, folder: Path) -> Probe:
+    """Whether nats-server, which was well, has said LOOKS times in a row that it is not, though the disk has room.
+
+    When the disk was full it has given up the stream that it wrote to, or all of JetStream, until its next start.
+    """
+    unwell = 0
+
+    async def probe() -> bool:
+        nonlocal unwell
+        unwell = unwell + 1 if await http_status(monitor_port, "/healthz") == 503 else 0
+        return unwell >= LOOKS and shutil.disk_usage(folder).free >= ROOM
+
+    return probe
 
 
 def prepared(port: int, path: str, prepare: Callable[[], None]) -> Probe:

@@ -19,6 +19,7 @@ from infra.stack.probes import Probe
 from infra.stack.restarts import LONGEST_DELAY, RestartPolicy
 
 PROBE_INTERVAL = 0.05
+HELP_INTERVAL = 2.0
 LOG_LINES_SHOWN = 15
 PR_SET_PDEATHSIG = 1
 DEATHS_TOLERATED = 3
@@ -49,6 +50,8 @@ class Spec:
     stop_grace: float
     clean_up: Callable[[], None] = field(default=lambda: None)
     """Removes what a run that was killed leaves behind; called before and after every run."""
+    beyond_help: Probe | None = None
+    """Whether only another start helps, though it runs: asked every HELP_INTERVAL once it is ready, and then ended."""
 
 
 def _die_with_parent() -> Callable[[], None]:
@@ -278,6 +281,12 @@ class Process:
             await asyncio.sleep(PROBE_INTERVAL)
         self._ready_since = time.monotonic()
         await self._move(State.READY)
+        if self.spec.beyond_help is None:
+            return
+        while not await self.spec.beyond_help():  # noqa: ASYNC110 - as above
+            await asyncio.sleep(HELP_INTERVAL)
+        append(self._log_path, "ended: nothing but another start helps")
+        self.kill()
 
     async def _move(self, state: State) -> None:
         async with self._changed:

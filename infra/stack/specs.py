@@ -157,6 +157,7 @@ class Wiring:
             ready_port=monitor,
             ready_path="/healthz",
             stop_grace=SERVER_GRACE,
+            beyond_help=probes.bus_stuck(monitor, self.home.nats),
         )
 
     def _store(self) -> Spec:

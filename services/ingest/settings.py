@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from typing import Literal
 
+from limits import parse
 from pydantic import Field, SecretStr, field_validator
 
 from services.contracts.languages import language_code
@@ -111,6 +112,15 @@ class Settings(Common):
     claim_abandoned_after: float = Field(
         600, gt=0, description="seconds after which a repeat no longer builds on an admission that broke off"
     )
+
+    @field_validator("rate_limit", "refusal_limit", "share_limit")
+    @classmethod
+    def _limit(cls, limit: str) -> str:
+        try:
+            parse(limit)
+        except ValueError:
+            raise ValueError("this must be like 3000/minute") from None
+        return limit
 
     @field_validator("store_public_endpoint")
     @classmethod

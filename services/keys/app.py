@@ -32,11 +32,12 @@ from services.runtime.health import Health, ops_server
 from services.runtime.lifecycle import Life, Tasks
 from services.runtime.logs import get_logger
 from services.runtime.metrics import Metrics
+from services.runtime.settings import BadSettings
 
 LATENCY = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
 
 
-class LostPepper(Exception):  # noqa: N818 - it names what happened
+class LostPepper(BadSettings):
     """Every key in the database was made under a pepper that this process was not given."""
 
 
@@ -105,6 +106,9 @@ async def _check_peppers(operator: Operator, peppers: Peppers) -> None:
     found = await operator.by_pepper()
     lost = sum(count for version, count in found.items() if version not in peppers.versions)
     if lost and lost == sum(found.values()):
-        raise LostPepper("the keys in the database were made under another pepper than DESIFRE_KEYS_PEPPER")
+        raise LostPepper(
+            "DESIFRE_KEYS_PEPPER: The keys in the database were made under another one, and none of them would work. "
+            "Restore the secrets that belong to this database."
+        )
     if lost:
         get_logger().error("keys under a pepper that is not known", count=lost)

@@ -1,7 +1,6 @@
 """How a process lives: signals, named tasks, drain. Every service's `__main__` is one call of `run`."""
 
 import asyncio
-import contextlib
 import gc
 import os
 import signal
@@ -91,7 +90,8 @@ class Life:
 def run(service: str, kind: type[S], app: Callable[[S, Life], AbstractAsyncContextManager[None]]) -> None:
     """Run a service until SIGTERM or SIGINT; exits with 1 when a task of it died, with 78 when its settings are wrong.
 
-    `app` is the composition root: an async context manager that is ready when entered and drained when left.
+    `app` is the composition root: an async context manager that is ready when entered and drained when left. It may
+    raise `BadSettings`, too.
     """
     try:
         settings = read(kind)
@@ -116,6 +116,13 @@ def run(service: str, kind: type[S], app: Callable[[S, Life], AbstractAsyncConte
         log.info("stopped")
         return life.died.is_set()
 
-    with contextlib.suppress(KeyboardInterrupt):
-        if asyncio.run(main()):
-            sys.exit(1)
+    try:
+        died = asyncio.run(main())
+    except KeyboardInterrupt:
+        return
+    except BadSettings as wrong:
+        # Found where they were used: a secret that fits nothing that is there.
+        sys.stderr.write(f"{wrong}\n")
+        sys.exit(os.EX_CONFIG)
+    if died:
+        sys.exit(1)

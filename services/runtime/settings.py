@@ -52,12 +52,18 @@ def read(kind: type[S]) -> S:
     try:
         return kind()
     except ValidationError as error:
-        lines = [f"{_variable(wrong['loc'])}: {wrong['msg']}." for wrong in error.errors(include_input=False)]
+        lines = [f"{_variable(wrong['loc'])}: {_told(wrong['msg'])}." for wrong in error.errors(include_input=False)]
     except SettingsError as error:
         # Lists and objects are JSON; pydantic names the field in its sentence alone.
         field = re.search(r'field "(\w+)"', str(error))
         lines = [f'{_variable([field[1]] if field else [])}: This must be JSON, such as ["a", "b"].']
     raise BadSettings("\n".join(lines))
+
+
+def _told(message: str) -> str:
+    """A validator's own sentence without pydantic's word before it."""
+    own = message.removeprefix("Value error, ").rstrip(".")
+    return own[:1].upper() + own[1:]
 
 
 def _variable(place: Sequence[int | str]) -> str:

@@ -8,12 +8,14 @@ import textwrap
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
+import nats
 import psutil
 import pytest
 
-from infra.stack import StackError, ports, probes
+from infra.stack import StackError, ports, probes, specs
 from infra.stack.process import Process, Spec, State
 
 STAND_IN = """
@@ -72,6 +74,53 @@ async def test_a_killed_process_runs_again_under_another_pid(tmp_path: Path) -> 
         assert process.pid != first
         assert process.restarts == 1
         assert process.last_exit == -signal.SIGKILL
+
+
+async def test_a_process_that_nothing_else_helps_is_started_again(tmp_path: Path) -> None:
+    """One that runs and says that it will not be well again is ended and started anew."""
+    hopeless = {1}
+    async with standing(tmp_path) as process:
+
+        async def beyond_help() -> bool:
+            return process.runs in hopeless
+
+        process.spec = replace(process.spec, beyond_help=beyond_help)
+        process.start()
+        await process.wait_run(2)
+        assert process.last_exit == -signal.SIGKILL
+        assert "nothing but another start helps" in (tmp_path / "one.log").read_text()
+
+
+async def test_a_bus_that_a_full_disk_has_stopped_is_known(tmp_path: Path) -> None:
+    """A real nats-server that wrote its disk full is beyond help once there is room again; before it is not."""
+    kept, (port, monitor) = tmp_path / "kept", ports.assign(["a", "b"], {}).values()
+    kept.mkdir()
+    # A small disk of its own, which the server alone sees: from outside there is room again.
+    small = f"mount -t tmpfs -o size=4m tmpfs {kept} && exec {specs.binary('nats-server')}"
+    conf = tmp_path / "nats.conf"
+    conf.write_text(f'jetstream {{ store_dir: "{kept}", max_file: 1GB }}')
+    command = f"{small} -c {conf} -p {port} -m {monitor}"
+    server = await asyncio.create_subprocess_exec("unshare", "-rm", "sh", "-c", command, stderr=-1)
+    stuck = probes.bus_stuck(monitor, tmp_path)
+    try:
+        async with asyncio.timeout(10):
+            while await probes.http_status(monitor, "/healthz") != 200:
+                if server.returncode is not None:
+                    pytest.skip("a full disk cannot be made here: no mounts in a namespace")
+                await asyncio.sleep(0.05)
+        assert not any([await stuck() for _ in range(probes.LOOKS)])
+        nc = await nats.connect(f"nats://127.0.0.1:{port}")
+        await nc.jetstream().add_stream(name="fill", subjects=["fill"])
+        for _ in range(32):
+            await nc.publish("fill", bytes(1 << 18))
+        await nc.close()
+        async with asyncio.timeout(10):
+            while not await stuck():
+                await asyncio.sleep(0.05)
+    finally:
+        if server.returncode is None:
+            server.kill()
+        await server.communicate()
 
 
 async def test_environment_for_one_run_is_gone_after_a_restart(tmp_path: Path) -> None:

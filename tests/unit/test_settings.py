@@ -50,3 +50,10 @@ def test_a_setting_that_the_launcher_sets_itself_is_told() -> None:
         "DESIFRE_KEYS_PEPPER is set by the launcher itself and does nothing here; `desifre pepper` makes a new one.",
         "DESIFRE_NATS_URL is set by the launcher itself and does nothing here.",
     ]
+
+
+def test_a_rate_that_is_none_is_told_by_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a limit must look like is said before anything starts, without the words of a library."""
+    monkeypatch.setenv("DESIFRE_RATE_LIMIT", "fast")
+    with pytest.raises(BadSettings, match=r"^DESIFRE_RATE_LIMIT: This must be like 3000/minute\.$"):
+        read(Settings)

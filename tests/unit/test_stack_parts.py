@@ -149,3 +149,14 @@ def test_the_configuration_of_the_bus_holds_no_password(tmp_path: Path) -> None:
         check=False,
     )
     assert verdict.returncode == 0, verdict.stderr
+
+
+def test_lost_secrets_of_a_home_with_keys_are_not_made_anew(tmp_path: Path) -> None:
+    """The start is refused and says what to restore; a home without keys gets its secrets."""
+    home = Home(tmp_path)
+    home.prepare()
+    home.check_secrets()
+    (home.keys / "keys.db").touch()
+    with pytest.raises(StackError, match="Restore it from the back-up"):
+        home.check_secrets()
+    assert not home.secrets_file.exists()

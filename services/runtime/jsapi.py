@@ -1,5 +1,6 @@
 """JetStream's JSON interface, for what nats-py 2.16 cannot say, and the errors of a bus that is away."""
 
+import asyncio
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -18,6 +19,8 @@ class Unavailable(Exception):  # noqa: N818 - it names a state, and is raised on
         self.part = part
 
 
+PATIENCE = 5.0
+"""Seconds without any answer after which the bus counts as away."""
 AWAY = (nats.errors.Error, JetStreamError, TimeoutError, ConnectionError, OSError)
 """What nats-py raises when the server is away, or answers nothing."""
 
@@ -59,16 +62,30 @@ async def read_batch(
     ask = {"seq": after + 1, "next_by_subj": pattern, "batch": count, "max_bytes": most}
     inbox = nc.new_inbox()
     found: list[Msg] = []
+    over: asyncio.Future[dict[str, str]] = asyncio.get_running_loop().create_future()
+
+    async def take(reply: Msg) -> None:  # `next_msg` costs a task and a timer for each of thousands
+        headers = reply.headers or {}
+        if "Status" not in headers:
+            found.append(reply)
+        elif not over.done():
+            over.set_result(headers)
+
     try:
-        replies = await nc.subscribe(inbox)
+        replies = await nc.subscribe(inbox, cb=take)
         try:
             await nc.publish(f"$JS.API.DIRECT.GET.{stream}", json.dumps(ask).encode(), reply=inbox)
-            while "Status" not in (headers := (reply := await replies.next_msg(5)).headers or {}):
-                found.append(reply)
+            before = -1
+            while not over.done():
+                if len(found) == before:
+                    raise TimeoutError
+                before = len(found)
+                await asyncio.wait({over}, timeout=PATIENCE)
         finally:
             await replies.unsubscribe()
     except AWAY as error:
         raise Unavailable("bus") from error
+    headers = over.result()
     if headers["Status"] not in ("204", "404"):  # the end of the batch, and nothing found
         raise Unavailable(f"stream {stream}")
     return found, headers.get("Nats-Num-Pending", "0") != "0"

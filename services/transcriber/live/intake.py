@@ -125,6 +125,7 @@ class Intake:
         try:
             async with self._tail:
                 while not self.ended:
+                    sound = bytearray()
                     for entry in await self._tail.next(LOOK):
                         self.heard_at = loop.time()
                         self.sequence = entry.sequence
@@ -136,13 +137,22 @@ class Intake:
                             self.ended = True
                             break
                         if op == Op.FINALIZE and not self._flushed(entry.sequence, offset):
+                            await _write(writer, sound)
                             self.finalize.set()
                         if end > self._from and entry.data:
-                            writer.write(entry.data[max(0, self._from - offset) :])
-                            await writer.drain()
+                            sound += entry.data[max(0, self._from - offset) :]
                             self._fed = end
+                    await _write(writer, sound)
         except ConnectionError:
             return  # the decoder has ended and says why
         finally:
             with suppress(OSError):
                 writer.close()
+
+
+async def _write(writer: asyncio.StreamWriter, sound: bytearray) -> None:
+    """Hand over what was collected, which is then no more."""
+    if sound:
+        writer.write(bytes(sound))
+        sound.clear()
+        await writer.drain()

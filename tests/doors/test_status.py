@@ -128,7 +128,7 @@ async def test_a_request_leads_to_its_job_in_the_log(front: Front, me: Caller) -
     refused = await me("POST", "/jobs", data=b"")
     admission, refusal = admitted.headers["x-request-id"], refused.headers["x-request-id"]
     log = front.stack.home.logs / "ingest.log"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while f'"{refusal}"' not in (text := log.read_text()):
             await asyncio.sleep(0.05)
     lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]

@@ -89,7 +89,7 @@ async def test_every_process_is_found_on_the_bus(stack: Stack) -> None:
     try:
         answers = await nc.subscribe(inbox := nc.new_inbox())
         await nc.publish("$SRV.INFO", reply=inbox)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while found.keys() != {"ingest", "keys", "transcriber"}:
                 one = json.loads((await answers.next_msg(10)).data)
                 found[one["name"]] = one

@@ -138,7 +138,7 @@ async def test_sound_leaves_the_bus_with_the_end(me: Caller, stack: Stack) -> No
     subject = subjects.live_audio(ready["session_id"])
     admin = await nats.connect(stack.nats_url, user="admin", password=stack.nats_password())
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while (await admin.jetstream().stream_info(subjects.LIVE, subject)).state.subjects != {subject: 1}:
                 await asyncio.sleep(0.05)
         left = await admin.jetstream().get_last_msg(subjects.LIVE, subject, direct=True)
@@ -279,7 +279,7 @@ async def test_cancelling_ends_the_session(me: Caller, stack: Stack) -> None:
     subject = subjects.live_out(ready["job_id"])
     admin = await nats.connect(stack.nats_url, user="admin", password=stack.nats_password())
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while (await admin.jetstream().stream_info(subjects.LIVE, subject)).state.subjects != {subject: 1}:
                 await asyncio.sleep(0.05)
     finally:

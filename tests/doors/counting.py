@@ -21,36 +21,21 @@ class Counting:
         self.endpoint = ""
         self.requests: Counter[str] = Counter()
         self.target: Callable[[], str] = lambda: ":0"
-        self._relays: set[asyncio.Task[None]] = set()
-
-    def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """A connection that comes."""
-        task = asyncio.create_task(self.relay(reader, writer), name="relay")
-        self._relays.add(task)
-        task.add_done_callback(self._relays.discard)
-
-    async def close(self) -> None:
-        """End what is still connected."""
-        for task in self._relays:
-            task.cancel()
-        await asyncio.gather(*self._relays, return_exceptions=True)
 
     async def relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, for as long as both ends have it."""
         host, port = self.target().split(":")
-        try:
-            with suppress(OSError):
-                theirs, ours = await asyncio.open_connection(host, int(port))
-                try:
-                    async with asyncio.TaskGroup() as group:
-                        group.create_task(self._pump(reader, ours, self._count))
-                        group.create_task(self._pump(theirs, writer, lambda _: None))
-                except* OSError:
-                    pass
-                finally:
-                    ours.close()
-        finally:
-            writer.close()
+        with suppress(OSError):
+            theirs, ours = await asyncio.open_connection(host, int(port))
+            try:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._pump(reader, ours, self._count))
+                    group.create_task(self._pump(theirs, writer, lambda _: None))
+            except* OSError:
+                pass
+            finally:
+                ours.close()
+        writer.close()
 
     async def _pump(
         self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, see: Callable[[bytes], None]
@@ -83,10 +68,9 @@ def kind_of(method: str, path: str) -> str:
 async def counting() -> AsyncIterator[Counting]:
     """A relay that counts; say its `target` before the first request comes."""
     counter = Counting()
-    server = await asyncio.start_server(counter.take, "127.0.0.1", 0)
+    server = await asyncio.start_server(counter.relay, "127.0.0.1", 0)
     counter.endpoint = "{}:{}".format(*server.sockets[0].getsockname())
     try:
         yield counter
     finally:
         server.close()
-        await counter.close()

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import json
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Collection
@@ -12,7 +13,7 @@ from services.contracts import objects, subjects
 from services.contracts.errors import Code, Problem
 from services.contracts.events import Record
 from services.contracts.ids import is_job_id, job_id_from
-from services.contracts.jobs import Manifest, Outcome, State
+from services.contracts.jobs import Door, Manifest, Outcome, State
 from services.contracts.parts import PartWords
 from services.contracts.transcript import Transcript
 from services.ingest import history, media
@@ -20,7 +21,7 @@ from services.ingest.erase import Eraser
 from services.ingest.views import UNLABELLED, Label
 from services.runtime.blobs import Blobs
 from services.runtime.bus import Bus
-from services.runtime.jsapi import AWAY
+from services.runtime.jsapi import AWAY, read_last
 from services.runtime.logs import get_logger
 from services.runtime.records import RETENTION, Records
 
@@ -193,10 +194,15 @@ class Jobs:
         return await self.get(tenant, job)
 
     async def _cancel(self, record: Record) -> None:
+        seconds = record.audio_done
+        if record.door == Door.LIVE:
+            # What was heard of a session is known to its stream alone: the record learns of it at the end.
+            said = await read_last(self._bus.nc, subjects.LIVE, subjects.live_out(record.job))
+            seconds = max(seconds, float(json.loads(said.data)["position"])) if said else seconds
         wish = Outcome(
             job=record.job,
             state=State.CANCELLED,
-            seconds=record.audio_done,
+            seconds=seconds,
             duration=record.duration or None,
             language=record.language,
             timings=record.timings.model_copy(update={"finished": time.time()}),

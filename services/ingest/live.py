@@ -115,15 +115,20 @@ class LiveDoor:
     async def resume(self, who: Claims, name: str) -> Line:
         """A session that is there already, from its last acknowledged byte on; one that has ended may be heard out.
 
-        Raises `Problem` JOB_NOT_FOUND, ERASED, and TAKEN where others resume it at the same time.
+        Raises `Problem` JOB_NOT_FOUND, ERASED, SESSION_ENDED for one that has left the bus, and TAKEN where others
+        resume it at the same time.
         """
+        record = await self._records.get(who.tenant, name) if is_job_id(name) else None
+        if record is not None and record.state == State.ERASED:
+            raise Problem(Code.ERASED)
         found = await read_last(self._bus.nc, subjects.LIVE, subjects.live_open(name)) if is_job_id(name) else None
         session = Session.model_validate_json(found.data) if found else None
         if session is None or session.tenant != who.tenant:
-            raise Problem(Code.JOB_NOT_FOUND)
-        record = await self._records.get(who.tenant, name)
-        if record is not None and record.state == State.ERASED:
-            raise Problem(Code.ERASED)  # its words are still on the bus for some hours
+            if record is None or record.lane != Lane.LIVE:
+                raise Problem(Code.JOB_NOT_FOUND)
+            if record.state.terminal:
+                raise Problem(Code.SESSION_ENDED)
+            raise Unavailable("bus")  # which lost it: soon the session is there again, as one that has ended
         line = Line(session)
         for tried in range(1, RESUMES + 1):
             await self._catch_up(line)

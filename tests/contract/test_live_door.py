@@ -14,7 +14,7 @@ from services.contracts.auth import Claims as Who
 from services.contracts.errors import Code, Problem
 from services.contracts.events import EngineCard, ModelCard
 from services.contracts.ids import new_job_id
-from services.contracts.live import OFFSET, OP, LiveCard, Op, Resume, Start
+from services.contracts.live import OFFSET, OP, LiveCard, Op, Quiet, Resume, Start
 from services.ingest.engines import Engines
 from services.ingest.http.call import Call
 from services.ingest.live import LASTS, LiveDoor
@@ -126,6 +126,14 @@ async def test_a_cursor_of_a_lost_stream_begins_anew(ingest: Ingest, admin: Bus,
             await admin.ensure_streams()
             assert isinstance(await it.fault(), Unavailable)
             assert await door.after(cursor) == 0
+            # It is not as if it had never been: until it is there again its client tries again.
+            with pytest.raises(Unavailable):
+                await door.resume(who, it.session)
+            await ingest.jobs.cancel_or_erase(who.tenant, it.session)
+            with pytest.raises(Problem, match="session_ended"):
+                await door.resume(who, it.session)
+            with pytest.raises(Problem, match="job_not_found"):
+                await door.resume(await ingest.sign_up(), it.session)
         finally:
             await it.call.leave()
 
@@ -142,3 +150,14 @@ async def test_a_session_does_not_last_for_ever(ingest: Ingest, admin: Bus, who:
         last = await admin.js.get_last_msg(subjects.LIVE, subjects.live_audio(line.session.session), direct=True)
         assert last.headers is not None
         assert (last.headers[OP], last.headers[OFFSET]) == (Op.END, "3200")
+
+
+async def test_a_session_that_is_cancelled_costs_what_was_heard(ingest: Ingest, admin: Bus, who: Who) -> None:
+    """Whoever has read the words of a session cannot have them for nothing by cancelling it in the end."""
+    async with open_door(ingest, admin) as door:
+        session = (await door.open(who, Start())).session.session
+        await admin.append(subjects.live_out(session), Quiet(position=42.5).encode(), 0)
+        await ingest.jobs.cancel_or_erase(who.tenant, session)
+        outcome = await ingest.records.outcome(who.tenant, session)
+        assert outcome is not None
+        assert outcome.seconds == 42.5

@@ -236,6 +236,8 @@ async def test_another_tenants_session_is_no_session(me: Caller) -> None:
         ready = await mine.until("ready")
         await theirs.say("resume", session_id=ready["session_id"])
         assert (await theirs.until("error"))["code"] == "job_not_found"
+        assert await theirs.next() is None  # there is nothing to wait for
+        assert theirs.ws.close_code == 1008
         await mine.close()
 
 

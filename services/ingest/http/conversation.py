@@ -108,10 +108,12 @@ class Conversation:
 
     async def _take(self, data: str) -> None:
         job: str | None = None
+        resuming = False
         try:
             await self._limits.request(self._who.tenant)
             message = asked(data)
             job = message.job_id if isinstance(message, Watch | Unwatch) else None
+            resuming = isinstance(message, Resume)
             await self._do(message)
         except ConnectionError:
             raise
@@ -119,7 +121,9 @@ class Conversation:
             await self._writer.send(trouble(error, job))
             if isinstance(error, Problem) and error.code == Code.RATE_LIMIT:
                 await asyncio.sleep(CALM)
-            if isinstance(error, Problem) and error.code in CLOSING:
+            # Whoever resumes has nothing else in mind, and has to know whether to come again.
+            in_vain = resuming and not self._call.heard and not self._watches
+            if in_vain or (isinstance(error, Problem) and error.code in CLOSING):
                 await self._writer.close(*close_of(error))
 
     async def _do(self, message: Watch | Unwatch | Ping | Spoken) -> None:

@@ -70,7 +70,7 @@ class Socket:
         """The session that it was told of."""
         return str(self.told[0]["session_id"])
 
-    async def fault(self) -> Exception | None:
+    async def fault(self) -> BaseException | None:
         """Why the socket is to be closed."""
         async with asyncio.timeout(SOON):
             await asyncio.wait([self.call.over])

@@ -2,11 +2,10 @@
 
 A word's latency is the moment its first interim, or its final, reaches the client less the moment its last sample was
 sent. When a word ends is what the same engine says of the whole recording, offline; words are matched to those by
-difflib, and what does not match is counted and left out.
+the fewest edits, and what does not match is counted and left out.
 """
 
 import asyncio
-import difflib
 import itertools
 import json
 import os
@@ -17,6 +16,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
+
+from rapidfuzz.distance import Levenshtein
 
 from bench.client import Client
 from bench.harness import Figure, Row, at, quantile
@@ -95,12 +96,13 @@ def latencies(heard: Heard, offline: Sequence[dict[str, Any]]) -> tuple[list[flo
     """Seconds of every final word, of every word's first interim (or final, if there was none), and words left out."""
     finals = [(when, word) for when, one in heard.finals for word in one["words"]]
     ends = [_plain(word["word"]) for word in offline]
-    matcher = difflib.SequenceMatcher(a=[_plain(word["word"]) for _, word in finals], b=ends, autojunk=False)
+    # Not difflib, which would match a passage that is spoken twice to the other time.
+    edits = Levenshtein.opcodes([_plain(word["word"]) for _, word in finals], ends)
     final, first = [], []
-    for block in matcher.get_matching_blocks():
-        for n in range(block.size):
-            when, word = finals[block.a + n]
-            said = heard.sent_at(offline[block.b + n]["end"])
+    for same in (edit for edit in edits if edit.tag == "equal"):
+        for n in range(same.src_end - same.src_start):
+            when, word = finals[same.src_start + n]
+            said = heard.sent_at(offline[same.dest_start + n]["end"])
             final.append(when - said)
             first.append(min(when, _first(heard, word, when)) - said)
     return final, first, len(finals) - len(final)
@@ -163,7 +165,7 @@ async def measure(rig: Rig) -> Row:
 
 def _edits(a: str, b: str) -> list[str]:
     words = [[_plain(word) for word in text.split()] for text in (a, b)]
-    return [tag for tag, *_ in difflib.SequenceMatcher(a=words[0], b=words[1], autojunk=False).get_opcodes()]
+    return [edit.tag for edit in Levenshtein.opcodes(words[0], words[1])]
 
 
 async def _beside(rig: Rig, service: Service, recording: Recording) -> tuple[Heard, float]:

@@ -96,6 +96,7 @@ class Lease(Frozen):
 
     engine: str
     since: float = Field(description="Unix seconds")
+    process: str = Field(default="", description="of the engine, for others on its machine: whether it still runs")
 
 
 class LiveCard(Frozen):

@@ -12,6 +12,8 @@ import pytest
 
 from infra.stack import Stack
 from services.contracts import subjects
+from services.contracts.live import Lease
+from services.transcriber.live.holder import this_process
 from services.transcriber.prepare.onset import HEAD, PREROLL
 from tests.doors.caller import Caller
 from tests.live.listening import (
@@ -147,6 +149,25 @@ async def test_a_sleeper_changes_nothing(digest: Stack, me: Caller) -> None:
     assert len(it.of("claimed")) == 2
     check(it.of("final"), SOUND, like)
     await check_job(me, it, SOUND)
+
+
+async def test_a_dead_holder_keeps_nothing(digest: Stack, me: Caller) -> None:
+    """The lease of a process that is dead is taken by another on its machine, however long it still holds."""
+    here, pid, began = this_process().rsplit("/", 2)
+    transcriber = digest.process("transcriber")
+    transcriber.kill(signal.SIGSTOP)
+    try:
+        async with listening(digest, me, prompt="cells") as it:
+            admin = await nats.connect(digest.nats_url, user="admin", password=digest.nats_password())
+            lease = Lease(engine="dead", since=0.0, process=f"{here}/{pid}/{began}0")
+            subject = subjects.kv(subjects.SESSIONS, it.of("ready")[0]["session_id"])
+            await admin.jetstream().publish(subject, lease.encode(), headers={"Nats-TTL": "600s"})
+            await admin.close()
+            transcriber.kill(signal.SIGCONT)
+            await it.until("claimed")
+            await it.close()
+    finally:
+        transcriber.kill(signal.SIGCONT)
 
 
 @pytest.mark.long

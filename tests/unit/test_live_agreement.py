@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.contracts.transcript import Word
-from services.transcriber.live.agreement import STALE, SURE, YOUNG, Agreement, differences, spoken
+from services.transcriber.live.agreement import STALE, Agreement, differences, spoken
 
 
 def said(text: str, start: float = 0.0, each: float = 0.4, probability: float = 0.9) -> list[Word]:
@@ -49,27 +49,33 @@ def test_a_word_that_stays_disputed_is_decided_by_age() -> None:
     assert texts(found) == "won read"
 
 
-def test_an_improbable_word_needs_a_third_hypothesis() -> None:
-    """What the model is not sure of waits for one more hypothesis, and what follows it waits with it."""
+def heard_until_final(probability: float, age: float) -> int:
+    """Hypotheses of one word, at so many seconds after its end, until it is final."""
     agreement = Agreement()
-    doubtful = [*said("the"), *said("hole", 0.4, probability=SURE - 0.01), *said("book", 0.8)]
+    return next(n for n in range(1, 9) if agreement.hear(said("hole", probability=probability), 0.4 + age))
+
+
+def test_an_improbable_word_needs_more_hypotheses() -> None:
+    """What the model is not sure of waits for another one, or for two, the longer the less probable it is."""
+    assert [heard_until_final(one, 0.5) for one in (0.9, 0.7, 0.45, 0.3)] == [2, 3, 3, 4]
+    assert [heard_until_final(one, 1.5) for one in (0.9, 0.7, 0.45, 0.3)] == [2, 2, 3, 4]
+    assert [heard_until_final(one, 2.2) for one in (0.9, 0.7, 0.45, 0.3)] == [2, 2, 2, 4]
+    assert [heard_until_final(one, 2.6) for one in (0.9, 0.7, 0.45, 0.3)] == [2, 2, 2, 2]
+
+
+def test_what_follows_an_improbable_word_waits_with_it() -> None:
+    """Finals are in order: what was agreed on behind a doubtful word becomes final with it."""
+    agreement = Agreement()
+    doubtful = [*said("the"), *said("hole", 0.4, probability=0.45), *said("book", 0.8)]
     agreement.hear(doubtful, 1.2)
     assert texts(agreement.hear(doubtful, 1.4)) == "the"
     assert texts(agreement.hear(doubtful, 1.6)) == "hole book"
 
 
-def test_an_improbable_word_is_not_waited_for_long() -> None:
-    """Two hypotheses do for one that has been heard with what follows it."""
-    agreement = Agreement()
-    doubtful = said("hole", probability=SURE - 0.01)
-    agreement.hear(doubtful, 0.4 + YOUNG)
-    assert texts(agreement.hear(doubtful, 0.5 + YOUNG)) == "hole"
-
-
 def test_a_mishearing_does_not_count_as_a_hypothesis_before() -> None:
     """A doubtful word that came differently meanwhile is counted from the beginning."""
     agreement = Agreement()
-    whole, hole = (said(word, probability=SURE - 0.01) for word in ("whole", "hole"))
+    whole, hole = (said(word, probability=0.45) for word in ("whole", "hole"))
     for one in (whole, whole, hole, hole):
         assert agreement.hear(one, 0.9) == []
     assert texts(agreement.hear(hole, 0.9)) == "hole"
@@ -91,6 +97,15 @@ def test_what_is_final_is_found_by_its_words_where_times_are_wrong() -> None:
     later = said("the old-fashioned books are made well", start=1.5)
     assert texts(agreement.hear(later, 4.0)) == ""
     assert texts(agreement.close(later)) == "well"
+
+
+def test_numbers_may_be_split_otherwise() -> None:
+    """Digits that were one word and are several now, or the other way round, are not said again."""
+    agreement = Agreement()
+    agreement.close([*said("he counts"), *said("1-2-345", 0.8, 2.0)])
+    assert texts(agreement.close(said("he counts one two three 4 5 6 seven"))) == "6 seven"
+    agreement.close(said("8 nine 1", 4.0))
+    assert texts(agreement.close(said("8 91 2", 4.0), heard_from=4.0)) == "2"
 
 
 def test_finals_from_before_the_sound_do_not_count() -> None:

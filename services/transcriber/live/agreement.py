@@ -3,24 +3,22 @@
 After Macháček, Dabre and Bojar, "Turning Whisper into Real-Time Transcription System" (arXiv 2307.14743): a word is
 final when two hypotheses in a row agree on it and on all before it. Additions against what was seen to go wrong:
 spelling is not compared (numbers, hyphens, case, marks); a word on which hypotheses keep disagreeing is decided by age,
-since one such word would hold up all that follow; an improbable word needs a third hypothesis; and what was said
+since one such word would hold up all that follow; an improbable word needs more hypotheses; and what was said
 already is found by its words, since times are wrong where a hypothesis ends too early or stretches a word.
 """
 
 import string
 from collections.abc import Sequence
-from itertools import pairwise, takewhile
+from itertools import accumulate, chain, pairwise, takewhile
 
 from services.contracts.transcript import Word
 
 STALE = 4.0
 """Seconds after its end at which a word is final although hypotheses still disagree about it (measured: single early
 words held up all others for 11 to 17 s)."""
-SURE = 0.6
-"""Probability below which a word needs a third hypothesis that agrees (measured: docs/engine.md)."""
-YOUNG = 2.0
-"""Seconds after its end for which it does: by then it has been heard with what follows it, and others wait behind it
-(measured: docs/engine.md)."""
+DOUBTS = ((0.73, 1, 0.8), (0.5, 1, 2.0), (0.35, 2, 2.5))
+"""A word below this probability needs so many hypotheses more that agree, until so many seconds after its end: what was
+heard at the very end of the sound is the least certain, and others wait behind it (measured: docs/engine.md)."""
 SLACK = 0.1
 """Seconds by which the alignment of a word moves between two hypotheses."""
 NEAR = 1.0
@@ -69,6 +67,19 @@ def spoken(word: str) -> str:
     return _DIGITS.get(bare, bare)
 
 
+def pieces(word: str) -> list[str]:
+    """What a word is counted as where words are put in, left out and replaced: "1-2-345" is five, as "one, two…" is."""
+    bare = spoken(word)
+    return list(bare) if bare.isdecimal() else [bare]
+
+
+def doubts(word: Word, heard_to: float) -> int:
+    """How many hypotheses more than two have to agree on a word, in sound that ends at `heard_to` seconds."""
+    return max(
+        (more for below, more, age in DOUBTS if word.probability < below and word.end > heard_to - age), default=0
+    )
+
+
 class Agreement:
     """Decides word by word; what it has once given never changes and is never given again."""
 
@@ -88,10 +99,7 @@ class Agreement:
     def hear(self, words: Sequence[Word], heard_to: float, heard_from: float = 0.0) -> list[Word]:
         """Take a hypothesis of the audio between two times, in seconds; the words that are final by it."""
         fresh, times = self._compared(self._fresh(words, heard_from))
-        enough = [
-            count > (word.probability < SURE and word.end > heard_to - YOUNG)
-            for word, count in zip(fresh, times, strict=True)
-        ]
+        enough = [count > doubts(word, heard_to) for word, count in zip(fresh, times, strict=True)]
         agreed = len(list(takewhile(bool, enough)))
         stale = len(list(takewhile(lambda word: word.end <= heard_to - STALE, fresh)))
         count = max(agreed, stale)
@@ -134,11 +142,13 @@ class Agreement:
         hypothesis does not know what was said, times and the last words.
         """
         ended = sum((word.start + word.end) / 2 <= self.end - SLACK for word in words)
-        said = [spoken(word.word) for word in self._said if (word.start + word.end) / 2 > heard_from]
+        said = [one for word in self._said if (word.start + word.end) / 2 > heard_from for one in pieces(word.word)]
         if said:
-            costs = differences(said, [spoken(word.word) for word in words])
-            least = min(range(len(costs)), key=lambda count: (costs[count], abs(count - ended)))
-            if costs[least] <= len(said) / 2:
+            heard = [pieces(word.word) for word in words]
+            costs = differences(said, list(chain.from_iterable(heard)))
+            upto = list(accumulate(map(len, heard), initial=0))
+            least = min(range(len(upto)), key=lambda count: (costs[upto[count]], abs(count - ended)))
+            if costs[upto[least]] <= len(said) / 2:
                 return list(words[least:])
         return self._without_repeat(list(words[ended:]))
 

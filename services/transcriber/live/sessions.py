@@ -16,11 +16,12 @@ from services.runtime.kv import Conflict
 from services.runtime.lifecycle import cancel
 from services.runtime.logs import get_logger
 from services.transcriber.engine.protocol import Engine, EngineError
+from services.transcriber.live.holder import is_gone, this_process
 from services.transcriber.live.load import Load
 from services.transcriber.live.session import LiveSession
 
 LEASE = 3.0
-"""Seconds for which a lease holds; so long a session waits whose engine was killed."""
+"""Seconds for which a lease holds; so long a session waits whose engine's machine is gone."""
 RENEW = 0.8
 """Seconds between two renewals."""
 LOOK = 0.5
@@ -35,6 +36,7 @@ class Sessions:
         self._kv = bus.kv(subjects.SESSIONS)
         self._load = load
         self._name = name
+        self._process = this_process()
         self._make = make
         self._engine = engine
         self._warming: asyncio.Task[None] | None = None
@@ -88,11 +90,10 @@ class Sessions:
         except ValidationError:
             self._log.error("a session cannot be read", job=name)
             return
-        try:
-            lease = Lease(engine=self._name, since=time.time()).encode()
-            revision = await self._kv.create(name, lease, LEASE)
-        except Conflict:
-            # Somebody hears it; or did, and was killed, perhaps to be started again as us. A model loads meanwhile.
+        lease = Lease(engine=self._name, since=time.time(), process=self._process).encode()
+        revision = await self._lease(name, lease)
+        if revision is None:
+            # Somebody hears it; or did, on a machine that is gone. A model loads meanwhile.
             if self._warming is None:
                 self._warming = asyncio.create_task(self._warm(session.options.model), name="warm")
             return
@@ -100,6 +101,18 @@ class Sessions:
         task = asyncio.create_task(self._hold(session, revision, lease), name=f"session {name}")
         self._held[name] = task
         task.add_done_callback(lambda _: self._let_go(name))
+
+    async def _lease(self, name: str, lease: bytes) -> int | None:
+        """Take the lease if it is free, or held by who is dead. Its revision, or None. Raises `Unavailable`."""
+        try:
+            return await self._kv.create(name, lease, LEASE)
+        except Conflict:
+            held = await self._kv.get(name)
+        if held is None or not is_gone(Lease.model_validate_json(held.value).process):
+            return None
+        with suppress(Conflict):  # another was faster
+            return await self._kv.update(name, lease, held.revision, LEASE)
+        return None
 
     async def _warm(self, model: str) -> None:
         with suppress(EngineError):  # whoever needs it is told

@@ -170,6 +170,18 @@ async def test_a_dead_holder_keeps_nothing(digest: Stack, me: Caller) -> None:
         transcriber.kill(signal.SIGCONT)
 
 
+async def test_what_an_engine_could_not_hear_is_kept(digest: Stack, me: Caller) -> None:
+    """A session that fails by our fault without a word has its recording all the same, and it can be done again."""
+    async with listening(digest, me, prompt="refuse") as it:
+        await it.speak(SOUND)
+        summary = await it.close()
+    assert (summary["state"], summary["error"]["code"]) == ("failed", "engine_failed")
+    again = await me("POST", "/jobs", json={"source": summary["job_id"]})
+    while (ended := (await me("GET", f"/jobs/{again.json()['job_id']}", params={"wait": "5"})).json())["progress"] < 1:
+        assert ended["state"] not in ("failed", "cancelled")
+    assert ended["duration"] == pytest.approx(len(SOUND) / RATE, abs=0.2)
+
+
 @pytest.mark.long
 async def test_silence_is_not_heard_again(digest: Stack, me: Caller) -> None:
     """An engine that takes over after a long silence begins at its end, and not at the last words."""

@@ -34,6 +34,8 @@ GAP = 0.5
 GOODBYE = 2.0
 """Seconds in which a client hears that its session has ended, before its sound is refused."""
 BATCH = 500
+OURS = (Code.ENGINE, Code.POISON, Code.MODEL_AWAY, Code.INTERRUPTED)
+"""Ends without a word that the operator hears of."""
 
 
 class Cancelled(Exception):  # noqa: N818 - what happened
@@ -107,13 +109,15 @@ class Closing:
         record = await self.begin(session)
         if record is None or record.state.terminal:
             return record.state if record else State.ERASED
-        if code is not None and not finals:
-            failure = Failure(code=code, message=ERRORS[Code(code)].title + ".", retryable=ERRORS[Code(code)].retryable)
-            await self._assembler.fail(record, failure, ours=code == Code.ENGINE)
-            return State.FAILED
         source = objects.source(tenant, job)
         if not end.gone and await self._blobs.stat(source) is None:
             await self._blobs.upload(source, self._source(session))
+        if code is not None and not finals:
+            # Not a word, but its sound is kept: it can be done again.
+            await self._blobs.durable()
+            failure = Failure(code=code, message=ERRORS[Code(code)].title + ".", retryable=ERRORS[Code(code)].retryable)
+            await self._assembler.fail(record, failure, ours=code in OURS)
+            return State.FAILED
         if end.peaks:
             await self._blobs.put_once(objects.peaks(tenant, job), end.peaks)
         size = await self._blobs.stat(source)

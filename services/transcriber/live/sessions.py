@@ -141,11 +141,12 @@ class Sessions:
                     if time.monotonic() > until:
                         break  # another may have it; what we would say is refused from now on
                 except Conflict:
-                    await live.keep()  # for the bus may have lost it
                     break
-            if hearing.done() and not hearing.cancelled() and (error := hearing.exception()) is not None:
+            if not hearing.done():
+                await live.keep()  # for the bus may have lost it
+            elif not hearing.cancelled() and (error := hearing.exception()) is not None:
+                await live.keep()
                 if isinstance(error, Conflict):
-                    await live.keep()
                     self._log.info("a session went to another engine", job=name)
                 else:
                     self._log.error("a session met a fault", job=name, error=type(error).__name__, exc_info=error)

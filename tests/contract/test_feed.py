@@ -18,6 +18,7 @@ from services.contracts.transcript import Segment
 from services.ingest.feed import BATCH, Begun, Feed, TooSlow
 from services.ingest.follow import Backlog, Heard
 from services.ingest.relay import Relay
+from services.runtime.lifecycle import cancel
 from tests.contract.ingest_support import Ingest, open_ingest, settings_of
 
 ROOM = 1 << 20
@@ -130,8 +131,7 @@ async def test_a_lost_end_is_read_from_the_stream(ear: Ear) -> None:
         await ear.hear()
         await ear.hear(drop=True)
         assert await following == [0, 1]
-        minding.cancel()
-        await asyncio.gather(minding, return_exceptions=True)
+        await cancel(minding)
 
 
 async def test_who_is_slow_is_told_where_to_go_on(ear: Ear) -> None:

@@ -17,6 +17,7 @@ from services.contracts.jobs import Door, Lane, State
 from services.ingest.reconcile import Pace
 from services.ingest.sweep import Sweep
 from services.runtime.bus import Bus, connect_bus
+from services.runtime.lifecycle import cancel
 from services.runtime.multipart import PART
 from services.runtime.records import RETENTION
 from tests.contract.ingest_support import (
@@ -317,5 +318,4 @@ async def test_the_reconciler_waits_for_a_bus_that_is_away(
                 await asyncio.sleep(0.05)
         assert not task.done()
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await cancel(task)

@@ -12,6 +12,7 @@ from services.contracts.events import Record
 from services.contracts.ids import new_job_id
 from services.runtime.bus import connect_bus
 from services.runtime.jsapi import Unavailable
+from services.runtime.lifecycle import cancel
 from services.runtime.states import StateEvents
 from tests.contract.ingest_support import Ingest, open_ingest, settings_of
 
@@ -47,8 +48,7 @@ async def test_an_event_in_hand_does_not_hold_up_the_next(stack: Stack, ingest: 
             async with asyncio.timeout(30):
                 await both.wait()
         finally:
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
+            await cancel(running)
             await admin.js.delete_consumer(subjects.RESULTS, DURABLE)
 
 
@@ -75,8 +75,7 @@ async def test_a_job_that_breaks_us_stops_nobody(stack: Stack, ingest: Ingest) -
                 await seen.wait()
             assert not running.done()
         finally:
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
+            await cancel(running)
             await admin.js.delete_consumer(subjects.RESULTS, "broken")
 
 
@@ -102,6 +101,5 @@ async def test_many_jobs_that_wait_stop_nobody(stack: Stack, ingest: Ingest) -> 
             async with asyncio.timeout(20):
                 await seen.wait()
         finally:
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
+            await cancel(running)
             await admin.js.delete_consumer(subjects.RESULTS, "crowded")

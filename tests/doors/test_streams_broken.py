@@ -13,6 +13,7 @@ from services.contracts import subjects
 from services.contracts.stream import Cursor
 from services.runtime.blobs import open_blobs
 from services.runtime.bus import connect_bus
+from services.runtime.lifecycle import cancel
 from services.runtime.records import Records
 from tests import media
 from tests.doors.caller import Caller, Front
@@ -145,8 +146,7 @@ async def test_nothing_is_missed_or_repeated_when_ingests_are_killed(own: Front)
             target.kill()
         await reader.until(count - 1)
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await cancel(task)
     assert parts(reader.events) == list(range(count))
     assert reader.connections > 1
     await own.stack.wait_all_ready()

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from services.runtime.lifecycle import cancel
 from tests.faults.checker import anonymous, check_completed
 from tests.faults.conftest import Recording
 from tests.faults.support import Service, Tenant, running, until
@@ -119,9 +120,7 @@ async def crew(
 
         tasks = [asyncio.create_task(go_through(service), name=f"faults {n}") for n, service in enumerate(services)]
         yield Crew(like, passed, ends)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel(*tasks)
 
 
 async def unfaulted(service: Service, recording: Recording, home: Path) -> tuple[bytes, dict[str, Counter[str]]]:

@@ -61,10 +61,18 @@ class Heard:
         return sum(one["n"] != n for n, (_, one) in enumerate(self.finals))
 
     @property
+    def words_at(self) -> list[float]:
+        """When words were told."""
+        return [when for when, one in self.told if one["type"] in ("interim", "final")]
+
+    @property
     def longest_pause(self) -> float:
         """Seconds between two messages about words."""
-        moments = [when for when, one in self.told if one["type"] in ("interim", "final")]
-        return max((b - a for a, b in itertools.pairwise(moments)), default=0.0)
+        return max((b - a for a, b in itertools.pairwise(self.words_at)), default=0.0)
+
+    def pause_after(self, moment: float) -> float:
+        """Seconds from a moment to the next message about words."""
+        return next((when - moment for when in self.words_at if when > moment), float("inf"))
 
 
 async def speak(client: Client, recording: Recording, model: str) -> Heard:
@@ -149,15 +157,16 @@ async def measure(rig: Rig) -> Row:
             Figure("p95 beside a long recording ÷ alone", quantile(busy, 0.95) / quantile(final, 0.95), target=BESIDE),
             Figure("batch throughput beside ÷ alone", share, target=0.4 if rig.model == "tiny.en" else 0.2, more=True),
         ]
-        killed = await _killed(service, client, recording, rig.model)
+        killed, at_moment = await _killed(service, client, recording, rig.model)
         lost = sum(tag in ("delete", "replace") for tag in _edits(alone.text, killed.text))
         row.figures += [
-            Figure("longest pause, transcriber killed in mid-sentence", killed.longest_pause, "s", target=5.0),
+            Figure("from a kill in mid-sentence to the next words", killed.pause_after(at_moment), "s", target=5.0),
             Figure("finals that changed", alone.changed + beside.changed + killed.changed, target=0),
         ]
         row.notes += [
             f"{len(final)} words in {recording.seconds:.0f} s; {left} more are otherwise in the offline transcript",
-            f"longest pause without a kill {alone.longest_pause:.1f} s; {lost} differences with a kill",
+            f"longest time without words {alone.longest_pause:.1f} s, with a kill {killed.longest_pause:.1f} s",
+            f"{lost} differences with a kill",
         ]
     row.samples = {"final": final, "first": first, "beside": busy}
     return row
@@ -190,13 +199,15 @@ async def _beside(rig: Rig, service: Service, recording: Recording) -> tuple[Hea
     return heard, (await beside) / alone if alone else 0.0
 
 
-async def _killed(service: Service, client: Client, recording: Recording, model: str) -> Heard:
-    async def kill() -> None:
+async def _killed(service: Service, client: Client, recording: Recording, model: str) -> tuple[Heard, float]:
+    """A session in whose middle the transcriber is killed, and when it was."""
+
+    async def kill() -> float:
         await asyncio.sleep(recording.seconds / 2)
         with suppress(ProcessLookupError):
             os.kill(service.pid("transcriber"), signal.SIGKILL)
+        return time.perf_counter()
 
     killing = asyncio.create_task(kill(), name="kill")
     heard = await speak(client, recording, model)
-    await killing
-    return heard
+    return heard, await killing

@@ -17,7 +17,7 @@ Rank = tuple[int, int]
 
 
 class Slots:
-    """Grants the engine's slots. `waiting` counts those who ask and have none; `live` says whether one is kept for speech."""
+    """Grants the engine's slots. `waiting` counts those who ask and have none; `live`: whether speech has one kept."""
 
     def __init__(self, regular: int, express: int, live: Callable[[], bool] = lambda: False) -> None:
         self._regular = regular

@@ -58,8 +58,8 @@ def heard_until_final(probability: float, age: float) -> int:
 def test_an_improbable_word_needs_more_hypotheses() -> None:
     """What the model is not sure of waits for another one, or for two, the longer the less probable it is."""
     assert [heard_until_final(one, 0.5) for one in (0.9, 0.7, 0.45, 0.3)] == [2, 3, 3, 4]
-    assert [heard_until_final(one, 1.5) for one in (0.9, 0.7, 0.45, 0.3)] == [2, 2, 3, 4]
-    assert [heard_until_final(one, 2.2) for one in (0.9, 0.7, 0.45, 0.3)] == [2, 2, 2, 4]
+    assert [heard_until_final(one, 1.4) for one in (0.9, 0.7, 0.45, 0.3)] == [2, 2, 3, 4]
+    assert [heard_until_final(one, 1.6) for one in (0.9, 0.7, 0.45, 0.3)] == [2, 2, 2, 4]
     assert [heard_until_final(one, 2.6) for one in (0.9, 0.7, 0.45, 0.3)] == [2, 2, 2, 2]
 
 

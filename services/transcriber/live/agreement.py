@@ -16,7 +16,7 @@ from services.contracts.transcript import Word
 STALE = 4.0
 """Seconds after its end at which a word is final although hypotheses still disagree about it (measured: single early
 words held up all others for 11 to 17 s)."""
-DOUBTS = ((0.73, 1, 0.8), (0.5, 1, 2.0), (0.35, 2, 2.5))
+DOUBTS = ((0.73, 1, 0.8), (0.5, 1, 1.5), (0.35, 2, 2.5))
 """A word below this probability needs so many hypotheses more that agree, until so many seconds after its end: what was
 heard at the very end of the sound is the least certain, and others wait behind it (measured: docs/engine.md)."""
 SLACK = 0.1

@@ -104,7 +104,7 @@ async def _work(
     meters: Meters,
     tasks: Tasks,
 ) -> None:
-    slots = Slots(engine.slots, engine.express, lambda: load.crowded)
+    slots = Slots(engine.slots, engine.express, lambda: load.busy)
     meters.waiting.set_function(lambda: slots.waiting)
     meters.engine.set_function(lambda: engine.pid is not None)
 

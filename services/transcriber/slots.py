@@ -2,8 +2,8 @@
 
 An engine takes `regular` batches at once. One more, the express slot, is open only to a rank that goes before
 everybody who is on the engine: a short clip then shares the processor with the batches in flight instead of waiting
-for them, and goes first at every next batch. While live sessions are heard that take much of a worker one regular slot
-stays empty, but never the last: a step of half a second of speech finds a core of its own, and the batches keep one.
+for them, and goes first at every next batch. While live sessions are being heard one regular slot stays empty, but
+never the last: a step of half a second of speech then finds a core of its own, and the batches keep one.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ Rank = tuple[int, int]
 
 
 class Slots:
-    """Grants the engine's slots. `waiting` counts those who ask and have none; `live`: whether speech has one kept."""
+    """Grants the engine's slots. `waiting` counts those who ask and have none; `live` says whether somebody speaks."""
 
     def __init__(self, regular: int, express: int, live: Callable[[], bool] = lambda: False) -> None:
         self._regular = regular

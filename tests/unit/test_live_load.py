@@ -62,17 +62,3 @@ def test_the_engine_is_kept_ready_for_a_session_that_begins(clock: list[float]) 
     assert load.busy
     clock[0] += BUSY + 1
     assert not load.busy
-
-
-def test_speech_that_takes_little_leaves_the_slots_to_batches(clock: list[float]) -> None:
-    """A core is kept while nobody knows yet, and for sessions that take much of one, each or together."""
-    load = Load(2, None)
-    assert not load.crowded
-    load.expect()
-    assert load.crowded
-    hear(load, clock, 0.3 * STEP, times=30)
-    assert not load.crowded
-    hear(load, clock, 0.9 * STEP, times=30)
-    assert load.crowded
-    clock[0] += BUSY + 1
-    assert not load.crowded

@@ -18,10 +18,6 @@ BUSY = 10.0
 """Seconds after a session's last request for which the engine is kept ready for the next one."""
 
 
-LIGHT = 0.6
-"""Share of a worker up to which live speech gets by beside batches on every slot (measured: bench/README.md)."""
-
-
 class Load:
     """Measures how much of the engine's time sessions take."""
 
@@ -53,12 +49,6 @@ class Load:
     def busy(self) -> bool:
         """Whether somebody speaks, did a moment ago, or is about to."""
         return self._now > 0 or time.monotonic() - self._last < BUSY
-
-    @property
-    def crowded(self) -> bool:
-        """Whether live speech needs a core of its own: somebody is heard, and it takes long, or nobody knows yet."""
-        recent = [spent for at, spent in self._spent if at > time.monotonic() - BUSY]
-        return self.busy and max(self.share, sum(recent) / BUSY) > LIGHT
 
     @property
     def share(self) -> float:

@@ -24,7 +24,7 @@ from services.runtime.records import Records
 EVERY = 60.0
 """Seconds between two looks, for the bell that nobody heard."""
 PAUSE = 0.2
-"""Seconds between two looks at least, however often the bell rings."""
+"""Seconds between two looks at least, however often the bell rings: every job that is erased rings it."""
 KEPT = 6 * 3600.0
 """Seconds after its end for which a session can be resumed to read its last words again."""
 
@@ -40,22 +40,25 @@ class Forgetter:
         self._kept = kept
         self._clock = clock
         self._forgotten: set[str] = set()
+        self._rung: set[str] = set()
         self._bell = asyncio.Event()
         self._log = get_logger()
 
     async def run(self) -> None:
         """Until cancelled. Ends of sessions and of jobs, erasures among them, ring the bell."""
 
-        async def ring(_: Msg) -> None:
+        async def ring(message: Msg) -> None:
+            self._rung.update(message.subject.split("."))  # its session is among them
             self._bell.set()
 
         ends = (subjects.cancel("*", "*"), f"{subjects.RELAY}.{subjects.ALL_LIVE_DONE}")
         bells = [await self._bus.nc.subscribe(subject, cb=ring) for subject in ends]
         try:
             while True:
+                rung, self._rung = self._rung, set()
                 self._bell.clear()
                 with suppress(Unavailable):
-                    await self.round()
+                    await self.round(rung or None)
                 await asyncio.sleep(PAUSE)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(EVERY):
@@ -65,11 +68,11 @@ class Forgetter:
                 for bell in bells:
                     await bell.unsubscribe()
 
-    async def round(self) -> None:
-        """Look at every session that has ended. Raises `Unavailable`."""
+    async def round(self, among: set[str] | None = None) -> None:
+        """Look at every session that has ended, or at those `among` these. Raises `Unavailable`."""
         ended = {subject.split(".")[1] for subject in await self._bus.counts(subjects.LIVE, subjects.ALL_LIVE_DONE)}
         self._forgotten &= ended
-        for session in sorted(ended - self._forgotten):
+        for session in sorted((ended if among is None else ended & among) - self._forgotten):
             try:
                 await self._look(session)
             except ValidationError:

@@ -38,8 +38,14 @@ class Op(StrEnum):
     """The client has closed: flush, summarise, become a job like any other. Nothing follows."""
     LOST = "lost"
     """The client did not come back in time; as END."""
+    OVER = "over"
+    """The engine ends the session by itself; as END. What was acknowledged before it is its recording."""
     BEAT = "beat"
     """The client is there and sends nothing (keepalive), or the socket has just been resumed."""
+
+
+ENDS = (Op.END, Op.LOST, Op.OVER)
+"""Behind one of these nothing is taken in any more."""
 
 
 class Encoding(StrEnum):

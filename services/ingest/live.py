@@ -12,7 +12,7 @@ from services.contracts.auth import Claims, Scope
 from services.contracts.errors import Code, Problem
 from services.contracts.ids import is_job_id, new_job_id
 from services.contracts.jobs import Door, Lane, Options, State
-from services.contracts.live import CHUNK, CHUNK_BYTES, OFFSET, OP, Encoding, LiveOptions, Op, Session, Start
+from services.contracts.live import CHUNK, CHUNK_BYTES, ENDS, OFFSET, OP, Encoding, LiveOptions, Op, Session, Start
 from services.contracts.stream import Cursor, epoch_of
 from services.contracts.transcript import Transcript
 from services.ingest.asked import Asked, ask_of, manifest_of
@@ -178,7 +178,7 @@ class LiveDoor:
             if last is None:
                 return not line.last
             headers = last.headers or {}
-            line.ended = line.ended or headers.get(OP) in (Op.END, Op.LOST)
+            line.ended = line.ended or headers.get(OP) in ENDS
             # `last` of the line stays: what it would still write is refused.
             if int(headers["Nats-Sequence"]) > line.last and not line.ended:
                 raise Problem(Code.TAKEN)
@@ -211,7 +211,7 @@ class LiveDoor:
             headers = last.headers or {}
             line.last = int(headers["Nats-Sequence"])
             line.received = int(headers[OFFSET]) + len(last.data)
-            line.ended = headers.get(OP) in (Op.END, Op.LOST)
+            line.ended = headers.get(OP) in ENDS
 
     async def text(self, session: Session) -> str:
         """The text of a session that has become a job; empty when it is not there."""

@@ -9,7 +9,7 @@ from typing import Any
 from aiohttp import WSMsgType, web
 
 from services.contracts.auth import Claims, Scope
-from services.contracts.errors import Code
+from services.contracts.errors import Code, Problem
 from services.contracts.jobs import State
 from services.contracts.live import Encoding, LiveClose, Start
 from services.ingest.http import deepgram_form as form
@@ -149,7 +149,7 @@ class _Listener:
                 self._heard_at = asyncio.get_running_loop().time()
                 if message.type == WSMsgType.BINARY and message.data:
                     self._heard.update(message.data)
-                    await self.call.audio(message.data)
+                    await self._hear(message.data)
                 elif message.type == WSMsgType.BINARY:
                     await self._ask("CloseStream")  # Deepgram's older way to be done
                 elif message.type == WSMsgType.TEXT:
@@ -158,6 +158,14 @@ class _Listener:
             pass
         except Exception as error:  # noqa: BLE001 - a fault ends the stream, and is told
             await self._fail(error)
+
+    async def _hear(self, audio: bytes) -> None:
+        """Take audio; what comes when the session has ended is refused by its end, which is on its way."""
+        try:
+            await self.call.audio(audio)
+        except Problem as problem:
+            if problem.code != Code.SESSION_ENDED:
+                raise
 
     async def until_over(self) -> None:
         """Close the socket when its session has ended."""
@@ -214,6 +222,8 @@ class _Listener:
     async def _pass_on(self, text: str, *, last: bool = False) -> None:
         message = json.loads(text)
         if message["type"] == "summary":
+            if problem := message.get("error"):
+                await self._send(self._translator.refusal(problem))
             await self._send(self._metadata(message["duration"]))
         elif (said := self._translator.of(message)) is not None:
             if last:

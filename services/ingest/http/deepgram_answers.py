@@ -80,14 +80,18 @@ class Translator:
                     return None
                 return {"type": "UtteranceEnd", "channel": CHANNEL, "last_word_end": message["last_word_end"]}
             case "error":
-                return {
-                    "type": "Error",
-                    "variant": message["code"],
-                    "description": message["title"],
-                    "message": " ".join(filter(None, (message.get("detail"), message.get("remedy")))),
-                }
+                return self.refusal(message)
             case _:
                 return None
+
+    def refusal(self, problem: Mapping[str, Any]) -> dict[str, Any]:
+        """What came to nothing, and why."""
+        return {
+            "type": "Error",
+            "variant": problem["code"],
+            "description": problem["title"],
+            "message": " ".join(filter(None, (problem.get("detail"), problem.get("remedy")))),
+        }
 
     def not_configured(self) -> dict[str, Any]:
         """The answer to `Configure`: a session is heard as it was opened."""

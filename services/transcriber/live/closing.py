@@ -14,7 +14,7 @@ from services.contracts import objects, subjects
 from services.contracts.errors import ERRORS, Code
 from services.contracts.events import Record
 from services.contracts.jobs import Failure, State
-from services.contracts.live import OFFSET, OP, Encoding, Final, Op, Session
+from services.contracts.live import ENDS, OFFSET, OP, Encoding, Final, Op, Session
 from services.contracts.parts import SAMPLE_RATE, Part, PartWords, Plan
 from services.contracts.transcript import Span
 from services.runtime.blobs import Blobs
@@ -24,6 +24,7 @@ from services.runtime.kv import Conflict
 from services.runtime.patience import until_there
 from services.runtime.records import JobGone, Records
 from services.transcriber.assemble import Assembler, merge
+from services.transcriber.live.intake import received
 from services.transcriber.live.keep import Keeper
 
 WAVE_FORMATS = {Encoding.PCM_S16LE: 1, Encoding.PCM_F32LE: 3, Encoding.ALAW: 6, Encoding.MULAW: 7}
@@ -31,8 +32,6 @@ WAVE_FORMATS = {Encoding.PCM_S16LE: 1, Encoding.PCM_F32LE: 3, Encoding.ALAW: 6, 
 UNKNOWN_SIZE = 0xFFFFFFFF
 GAP = 0.5
 """Seconds between two words up to which the sound between them counts as transcribed."""
-GOODBYE = 2.0
-"""Seconds in which a client hears that its session has ended, before its sound is refused."""
 BATCH = 500
 OURS = (Code.ENGINE, Code.POISON, Code.MODEL_AWAY, Code.INTERRUPTED)
 """Ends without a word that the operator hears of."""
@@ -111,6 +110,7 @@ class Closing:
             return record.state if record else State.ERASED
         source = objects.source(tenant, job)
         if not end.gone and await self._blobs.stat(source) is None:
+            await self._shut(session)
             await self._blobs.upload(source, self._source(session))
         if code is not None and not finals:
             # Not a word, but its sound is kept: it can be done again.
@@ -174,6 +174,7 @@ class Closing:
         """Take its sound off the bus, and tell everybody that the session needs no engine any more."""
 
         async def say() -> None:
+            await self._shut(session)
             with suppress(Conflict):
                 await self._roll_up(session)
             with suppress(Conflict):
@@ -181,21 +182,26 @@ class Closing:
 
         await until_there(say)
 
+    async def _shut(self, session: Session) -> None:
+        """See that nothing more is taken in: whatever was acknowledged is in the recording then."""
+        subject = subjects.live_audio(session.session)
+        while True:
+            last = await read_last(self._bus.nc, subjects.LIVE, subject)
+            headers = (last.headers or {}) if last else {}
+            if headers.get(OP) in ENDS:
+                return
+            said = {OFFSET: str(received(last)), OP: Op.OVER}
+            with suppress(Conflict):  # the client is still speaking
+                await self._bus.append(subject, b"", int(headers.get("Nats-Sequence", 0)), said)
+
     async def _roll_up(self, session: Session) -> None:
         """Leave of the input one message that says how much there was: the recording is in the store now."""
         subject = subjects.live_audio(session.session)
         last = await read_last(self._bus.nc, subjects.LIVE, subject)
         headers = (last.headers or {}) if last else {}
-        if last is None or "Nats-Rollup" in headers:
-            return
-        if headers.get(OP) not in (Op.END, Op.LOST):
-            await asyncio.sleep(GOODBYE)  # it ended by itself: who still sends is to hear of it before he is refused
-            if (last := await read_last(self._bus.nc, subjects.LIVE, subject)) is None:
-                return
-            headers = last.headers or {}
-        received = str(int(headers.get(OFFSET, 0)) + len(last.data))
-        said = {OFFSET: received, OP: headers.get(OP, Op.END), "Nats-Rollup": "sub"}
-        await self._bus.append(subject, b"", int(headers["Nats-Sequence"]), said)
+        if "Nats-Rollup" not in headers:
+            said = {OFFSET: str(received(last)), OP: headers.get(OP, Op.END), "Nats-Rollup": "sub"}
+            await self._bus.append(subject, b"", int(headers.get("Nats-Sequence", 0)), said)
 
     async def _source(self, session: Session) -> AsyncIterator[bytes]:
         """The recording: a container as it came in, raw samples behind a WAVE header of their own encoding."""

@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 
 from services.contracts import subjects
-from services.contracts.live import CHUNK, OFFSET, OP, Encoding, Op, Session
+from services.contracts.live import CHUNK, ENDS, OFFSET, OP, Encoding, Op, Session
 from services.contracts.parts import SAMPLE_RATE
 from services.runtime.jsapi import read_last
 from services.runtime.tail import Tail
@@ -78,8 +79,8 @@ class Intake:
         last = await read_last(self._nc, subjects.LIVE, subjects.live_audio(self._session.session))
         if last is None:
             return decoded
-        received = int((last.headers or {}).get(OFFSET, 0)) + len(last.data)
-        return received / self._rate if self._rate else decoded * received / max(1, self._fed)
+        there = received(last)
+        return there / self._rate if self._rate else decoded * there / max(1, self._fed)
 
     def input_at(self, seconds: float) -> int:
         """Sequence in the input up to which nothing is needed to hear on from `seconds`.
@@ -133,7 +134,7 @@ class Intake:
                         end = offset + len(entry.data)
                         if self._rate:
                             self._marks.append((entry.sequence, end))
-                        if op in (Op.END, Op.LOST):
+                        if op in ENDS:
                             self.ended = True
                             break
                         if op == Op.FINALIZE and not self._flushed(entry.sequence, offset):
@@ -148,6 +149,11 @@ class Intake:
         finally:
             with suppress(OSError):
                 writer.close()
+
+
+def received(last: Msg | None) -> int:
+    """Bytes of audio that had come in with the last message of an input."""
+    return int((last.headers or {}).get(OFFSET, 0)) + len(last.data) if last else 0
 
 
 async def _write(writer: asyncio.StreamWriter, sound: bytearray) -> None:

@@ -16,7 +16,7 @@ from services.runtime.patience import until_there
 from services.transcriber.engine.protocol import Engine
 from services.transcriber.live.closing import Cancelled, Closing, End, Over
 from services.transcriber.live.ear import Ear
-from services.transcriber.live.intake import Intake
+from services.transcriber.live.intake import Intake, received
 from services.transcriber.live.keep import KEEP
 from services.transcriber.live.load import Load
 from services.transcriber.live.minutes import Minutes
@@ -214,8 +214,6 @@ class LiveSession:
         """Close the input of a client that did not come back; if it does at this very moment, it wins."""
         subject = subjects.live_audio(self._session.session)
         last = await read_last(self._bus.nc, subjects.LIVE, subject)
-        headers = (last.headers or {}) if last else {}
-        offset = int(headers.get(OFFSET, 0)) + (len(last.data) if last else 0)
+        sequence = int((last.headers or {}).get("Nats-Sequence", 0)) if last else 0
         with suppress(Conflict):
-            sequence = int(headers.get("Nats-Sequence", 0))
-            await self._bus.append(subject, b"", sequence, {OFFSET: str(offset), OP: Op.LOST})
+            await self._bus.append(subject, b"", sequence, {OFFSET: str(received(last)), OP: Op.LOST})

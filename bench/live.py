@@ -19,7 +19,7 @@ from typing import Any
 
 from rapidfuzz.distance import Levenshtein
 
-from bench.client import Client
+from bench.client import ENDED, Client
 from bench.harness import Figure, Row, at, quantile
 from bench.rig import Rig, Service
 from bench.speech import RATE, Recording, load
@@ -100,8 +100,13 @@ async def speak(client: Client, recording: Recording, model: str) -> Heard:
     return heard
 
 
-def latencies(heard: Heard, offline: Sequence[dict[str, Any]]) -> tuple[list[float], list[float], int]:
-    """Seconds of every final word, of every word's first interim (or final, if there was none), and words left out."""
+def latencies(
+    heard: Heard, offline: Sequence[dict[str, Any]], until: float = float("inf")
+) -> tuple[list[float], list[float], int]:
+    """Seconds of every final word, of every word's first interim (or final, if there was none), and words left out.
+
+    Words that were said after `until` count for nothing.
+    """
     finals = [(when, word) for when, one in heard.finals for word in one["words"]]
     ends = [_plain(word["word"]) for word in offline]
     # Not difflib, which would match a passage that is spoken twice to the other time.
@@ -110,7 +115,8 @@ def latencies(heard: Heard, offline: Sequence[dict[str, Any]]) -> tuple[list[flo
     for same in (edit for edit in edits if edit.tag == "equal"):
         for n in range(same.src_end - same.src_start):
             when, word = finals[same.src_start + n]
-            said = heard.sent_at(offline[same.dest_start + n]["end"])
+            if (said := heard.sent_at(offline[same.dest_start + n]["end"])) > until:
+                continue
             final.append(when - said)
             first.append(min(when, _first(heard, word, when)) - said)
     return final, first, len(finals) - len(final)
@@ -151,8 +157,8 @@ async def measure(rig: Rig) -> Row:
             said = " ".join(word["word"].strip() for word in offline)
             points = rig.errors.rate(recording.text, alone.text) - rig.errors.rate(recording.text, said)
             row.figures.append(Figure("word error rate above the offline transcript's", points, "points", target=1.5))
-        beside, share = await _beside(rig, service, recording)
-        busy, _, _ = latencies(beside, offline)
+        beside, until, share = await _beside(rig, service, recording)
+        busy, _, _ = latencies(beside, offline, until)
         row.figures += [
             Figure("p95 beside a long recording ÷ alone", quantile(busy, 0.95) / quantile(final, 0.95), target=BESIDE),
             Figure("batch throughput beside ÷ alone", share, target=0.4 if rig.model == "tiny.en" else 0.2, more=True),
@@ -165,6 +171,7 @@ async def measure(rig: Rig) -> Row:
         ]
         row.notes += [
             f"{len(final)} words in {recording.seconds:.0f} s; {left} more are otherwise in the offline transcript",
+            f"{len(busy)} words beside the long recording",
             f"longest time without words {alone.longest_pause:.1f} s, with a kill {killed.longest_pause:.1f} s",
             f"{lost} differences with a kill",
         ]
@@ -177,26 +184,35 @@ def _edits(a: str, b: str) -> list[str]:
     return [edit.tag for edit in Levenshtein.opcodes(words[0], words[1])]
 
 
-async def _beside(rig: Rig, service: Service, recording: Recording) -> tuple[Heard, float]:
-    """A session while a long recording is transcribed, and what share of its pace alone the latter keeps."""
+async def _beside(rig: Rig, service: Service, recording: Recording) -> tuple[Heard, float, float]:
+    """A session while a long recording is transcribed: until when that ran, and what share of its pace alone it kept.
+
+    Both paces are of the whole of it, preparing included. Beside a session it ends with the session at the latest,
+    and its pace is then that of what was done; words that were said after its own end are not beside it.
+    """
     long = rig.speech.long(3600.0 if rig.sizes.long > 100 else 300.0)
     other, client = await service.client(), await service.client()
 
-    async def pace(seconds: float) -> float:
+    async def transcribe() -> tuple[float, float]:
+        """When it ended, and the share of it that was done by then, per second."""
+        began = time.perf_counter()
         job = await other.submit(long.path)
-        while (await other.look(job, wait=5))["state"] == "accepted":
-            pass
-        before, began = (await other.look(job))["progress"], time.perf_counter()
-        await asyncio.sleep(seconds)
-        done = (await other.look(job))["progress"] - before
-        spent = time.perf_counter() - began
+        done = 0.0
+        try:
+            while (view := await other.look(job, wait=1))["state"] not in ENDED:
+                done = view["progress"]
+            done, ended = 1.0, time.perf_counter()
+        except asyncio.CancelledError:
+            ended = time.perf_counter()
         await other.erase(job)
-        return float(done / spent)
+        return ended, done / (ended - began)
 
-    alone = await pace(min(30.0, recording.seconds))
-    beside = asyncio.create_task(pace(recording.seconds), name="batch")
+    _, alone = await transcribe()
+    batch = asyncio.create_task(transcribe(), name="batch")
     heard = await speak(client, recording, rig.model)
-    return heard, (await beside) / alone if alone else 0.0
+    batch.cancel()
+    until, beside = await batch
+    return heard, until, beside / alone
 
 
 async def _killed(service: Service, client: Client, recording: Recording, model: str) -> tuple[Heard, float]:

@@ -28,6 +28,9 @@ OFFSET = "Desifre-Offset"
 OP = "Desifre-Op"
 """Header of a message of the input without audio: `finalize`, `end` or `lost`, see `Op`."""
 
+LINE = "Desifre-Line"
+"""Header of what ingest writes to the input: a mark of the socket's own, by which it knows its messages."""
+
 
 class Op(StrEnum):
     """What a message of the input without audio asks for."""
@@ -38,13 +41,15 @@ class Op(StrEnum):
     """The client has closed: flush, summarise, become a job like any other. Nothing follows."""
     LOST = "lost"
     """The client did not come back in time; as END."""
+    LIMIT = "limit"
+    """As much was sent as a session may have; as END, and the session says `too_long`."""
     OVER = "over"
     """The engine ends the session by itself; as END. What was acknowledged before it is its recording."""
     BEAT = "beat"
     """The client is there and sends nothing (keepalive), or the socket has just been resumed."""
 
 
-ENDS = (Op.END, Op.LOST, Op.OVER)
+ENDS = (Op.END, Op.LOST, Op.LIMIT, Op.OVER)
 """Behind one of these nothing is taken in any more."""
 
 

@@ -1,30 +1,29 @@
-"""The live door: sessions are opened, their input is written to the bus, and any ingest goes on with any of them.
+"""The live door: sessions are opened, and any ingest goes on with any of them.
 
 Nothing of a session is held here: what was acknowledged lies on the bus, and what was heard is read from there.
 """
 
 import asyncio
 import time
-from dataclasses import dataclass, field
 
 from services.contracts import objects, subjects
 from services.contracts.auth import Claims, Scope
 from services.contracts.errors import Code, Problem
 from services.contracts.ids import is_job_id, new_job_id
 from services.contracts.jobs import Door, Lane, Options, State
-from services.contracts.live import CHUNK, CHUNK_BYTES, ENDS, OFFSET, OP, Encoding, LiveOptions, Op, Session, Start
+from services.contracts.live import Encoding, LiveOptions, Session, Start
 from services.contracts.stream import Cursor, epoch_of
 from services.contracts.transcript import Transcript
 from services.ingest.asked import Asked, ask_of, manifest_of
 from services.ingest.auth import require
 from services.ingest.engines import Engines
+from services.ingest.line import Line
 from services.ingest.options import field_of, options_of
 from services.ingest.quota import Quota
 from services.ingest.settings import Settings
 from services.runtime.blobs import Blobs
 from services.runtime.bus import Bus
 from services.runtime.jsapi import Unavailable, read_last
-from services.runtime.kv import Conflict
 from services.runtime.records import Records, fresh
 
 COME_BACK = 15.0
@@ -33,23 +32,12 @@ CONTAINERS = (b"\x1a\x45\xdf\xa3", b"OggS")
 """First bytes of what browsers record; MP4 says `ftyp` behind four bytes of length."""
 SIGNATURE = 8
 """Bytes that tell a container from raw samples."""
-LASTS = 24 * 3600.0
-"""Seconds by the clock after which a session is ended, however little was said: its stream keeps nothing for ever."""
-RESUMES = 5
-"""Tries to go on with a session whose last ingest, killed or cut off, may have words of its own on their way."""
-
-
-@dataclass(slots=True)
-class Line:
-    """The writing end of a session's input. The bus refuses whoever does not know its last word."""
-
-    session: Session
-    received: int = 0
-    last: int = 0
-    ended: bool = False
-    warm: bool = True
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held while something is written."""
+FULL = 0.8
+"""Share of the stream beyond which no session begins, and"""
+BRIM = 0.9
+"""beyond which no audio is taken in: words and ends of the sessions that last need the rest."""
+LOOK = 5.0
+"""Seconds between two looks how full it is."""
 
 
 class LiveDoor:
@@ -64,6 +52,9 @@ class LiveDoor:
         self._engines = engines
         self._quota = quota
         self._settings = settings
+        self._opening = asyncio.Lock()
+        self._filled = 0.0
+        self._looked_at = float("-inf")
 
     async def open(self, who: Claims, start: Start) -> Line:
         """A new session: its job is durable when this returns. Raises `Problem` NO_ROOM and those of a submission."""
@@ -72,17 +63,19 @@ class LiveDoor:
         fields = {name: field_of(value) for name, value in wished.items() if value is not None}
         models = await self._engines.models()
         options = options_of(fields, models, self._settings.default_model, self._settings.default_language)
-        await self._find_room()
         job = new_job_id()
-        await self._quota.take(who, job, 0)
-        try:
-            session = await self._write_down(who, job, options, start)
-        except BaseException:
-            # If it became a job all the same, its first event counts it again.
-            await self._quota.release_if_can(who.tenant, job)
-            raise
+        # One after the other: who is counted has to be on the stream before the next one counts.
+        async with self._opening:
+            await self._find_room()
+            await self._quota.take(who, job, 0)
+            try:
+                session = await self._write_down(who, job, options, start)
+            except BaseException:
+                # If it became a job all the same, its first event counts it again.
+                await self._quota.release_if_can(who.tenant, job)
+                raise
         card = models.get(options.model)
-        return Line(session, warm=bool(card and card.loaded))
+        return Line(self._bus, session, self._room, warm=bool(card and card.loaded))
 
     async def _find_room(self) -> None:
         cards = await self._engines.cards()
@@ -94,6 +87,20 @@ class LiveDoor:
         if len(opened - done) >= sum(card.live.capacity for card in cards if card.live):
             detail = "Every engine hears as many sessions as it can." if cards else "No engine is there."
             raise Problem(Code.NO_ROOM, detail, retry_after=COME_BACK)
+        if await self._fill() > FULL:
+            raise Problem(Code.NO_ROOM, "What is being heard fills the message bus.", retry_after=COME_BACK)
+
+    async def _room(self) -> None:
+        if await self._fill() > BRIM:
+            raise Problem(Code.UNAVAILABLE, "What is being heard fills the message bus.", retry_after=LOOK)
+
+    async def _fill(self) -> float:
+        """Share of the stream that is full, as of a moment ago."""
+        now = asyncio.get_running_loop().time()
+        if now - self._looked_at >= LOOK:
+            self._looked_at = now  # whoever comes meanwhile goes by what was there before
+            self._filled = await self._bus.filled(subjects.LIVE)
+        return self._filled
 
     async def _write_down(self, who: Claims, job: str, options: Options, start: Start) -> Session:
         asked = await ask_of(who, Asked(options))()
@@ -115,9 +122,10 @@ class LiveDoor:
     async def resume(self, who: Claims, name: str) -> Line:
         """A session that is there already, from its last acknowledged byte on; one that has ended may be heard out.
 
-        Raises `Problem` JOB_NOT_FOUND, ERASED, SESSION_ENDED for one that has left the bus, and TAKEN where others
-        resume it at the same time.
+        Raises `Problem` FORBIDDEN, JOB_NOT_FOUND, ERASED, SESSION_ENDED for one that has left the bus, and TAKEN where
+        others resume it at the same time.
         """
+        require(who, Scope.SUBMIT)
         record = await self._records.get(who.tenant, name) if is_job_id(name) else None
         if record is not None and record.state == State.ERASED:
             raise Problem(Code.ERASED)
@@ -129,89 +137,9 @@ class LiveDoor:
             if record.state.terminal:
                 raise Problem(Code.SESSION_ENDED)
             raise Unavailable("bus")  # which lost it: soon the session is there again, as one that has ended
-        line = Line(session)
-        for tried in range(1, RESUMES + 1):
-            await self._catch_up(line)
-            try:
-                await self.say(line, Op.BEAT)
-                break
-            except Problem:
-                if tried == RESUMES:
-                    raise
+        line = Line(self._bus, session, self._room)
+        await line.take_over()
         return line
-
-    async def write(self, line: Line, audio: bytes) -> None:
-        """Put audio on the bus; when it returns nothing can lose it. Raises `Problem` TAKEN, SESSION_ENDED."""
-        if line.ended or await self._outlived(line):
-            raise Problem(Code.SESSION_ENDED)
-        rate = line.session.live.bytes_per_second
-        size = min(CHUNK_BYTES, max(1024, int(rate * CHUNK))) if rate else CHUNK_BYTES
-        for at in range(0, len(audio), size):
-            await self._append(line, audio[at : at + size], None)
-
-    async def say(self, line: Line, op: Op) -> None:
-        """Put an operation behind the audio so far; behind the end nothing is asked for. Raises `Problem` TAKEN."""
-        if not line.ended and not await self._outlived(line):
-            await self._append(line, b"", op)
-            line.ended = op is Op.END
-
-    async def _outlived(self, line: Line) -> bool:
-        """Whether the session has lasted for so long that it is ended here."""
-        if time.time() - line.session.opened < LASTS:
-            return False
-        await self._append(line, b"", Op.END)
-        line.ended = True
-        return True
-
-    async def lost(self, line: Line) -> bool:
-        """Whether a session was ended because nothing came."""
-        last = await read_last(self._bus.nc, subjects.LIVE, subjects.live_audio(line.session.session))
-        return last is not None and (last.headers or {}).get(OP) == Op.LOST
-
-    async def check(self, line: Line) -> bool:
-        """Whether there is such a session still; it may have gone with the bus. Raises `Problem` TAKEN, `Unavailable`.
-
-        Who writes is refused after somebody else has written; who only listens learns of it here.
-        """
-        last = await read_last(self._bus.nc, subjects.LIVE, subjects.live_audio(line.session.session))
-        async with line.turn:  # what was just being written is known now
-            if last is None:
-                return not line.last
-            headers = last.headers or {}
-            line.ended = line.ended or headers.get(OP) in ENDS
-            # `last` of the line stays: what it would still write is refused.
-            if int(headers["Nats-Sequence"]) > line.last and not line.ended:
-                raise Problem(Code.TAKEN)
-        return True
-
-    async def _append(self, line: Line, audio: bytes, op: Op | None) -> None:
-        async with line.turn:
-            await self._append_next(line, audio, op)
-
-    async def _append_next(self, line: Line, audio: bytes, op: Op | None) -> None:
-        headers = {OFFSET: str(line.received)} | ({OP: op.value} if op else {})
-        subject = subjects.live_audio(line.session.session)
-        try:
-            line.last = await self._bus.append(subject, audio, line.last, headers)
-        except Conflict:
-            await self._catch_up(line)
-            raise Problem(Code.SESSION_ENDED if line.ended else Code.TAKEN) from None
-        except Unavailable:
-            # It may be there all the same: then it must not be sent again.
-            before = line.received
-            await self._catch_up(line)
-            if line.received != before + len(audio) or op:
-                raise
-            return
-        line.received += len(audio)
-
-    async def _catch_up(self, line: Line) -> None:
-        last = await read_last(self._bus.nc, subjects.LIVE, subjects.live_audio(line.session.session))
-        if last is not None:
-            headers = last.headers or {}
-            line.last = int(headers["Nats-Sequence"])
-            line.received = int(headers[OFFSET]) + len(last.data)
-            line.ended = headers.get(OP) in ENDS
 
     async def text(self, session: Session) -> str:
         """The text of a session that has become a job; empty when it is not there."""

@@ -117,10 +117,19 @@ class Bus:
 
     async def tip(self, stream: str) -> tuple[str, int]:
         """The epoch of this stream and its last sequence."""
+        answer = await self._info(stream)
+        return str(answer["created"]), int(answer["state"]["last_seq"])
+
+    async def filled(self, stream: str) -> float:
+        """What share of its bytes this stream has used. Raises `Unavailable`."""
+        answer = await self._info(stream)
+        return float(answer["state"]["bytes"] / answer["config"]["max_bytes"])
+
+    async def _info(self, stream: str) -> dict[str, Any]:
         answer = await api(self.nc, f"$JS.API.STREAM.INFO.{stream}")
         if "error" in answer:
             raise Unavailable(f"stream {stream}")
-        return str(answer["created"]), int(answer["state"]["last_seq"])
+        return answer
 
     async def ack(self, reply: str, kind: str) -> None:
         """Acknowledge and wait until the server has it; an ack that is lost is a redelivery, never an error."""

@@ -11,13 +11,15 @@ import pytest
 from infra.stack import Stack
 from services.contracts import subjects
 from services.contracts.auth import Claims as Who
+from services.contracts.auth import Scope
 from services.contracts.errors import Code, Problem
 from services.contracts.events import EngineCard, ModelCard
 from services.contracts.ids import new_job_id
 from services.contracts.live import OFFSET, OP, LiveCard, Op, Quiet, Resume, Start
 from services.ingest.engines import Engines
 from services.ingest.http.call import Call
-from services.ingest.live import LASTS, LiveDoor
+from services.ingest.line import LASTS
+from services.ingest.live import LiveDoor
 from services.ingest.settings import Settings
 from services.runtime.bus import Bus, connect_bus
 from services.runtime.jsapi import Unavailable
@@ -45,9 +47,10 @@ async def admin(stack: Stack) -> AsyncIterator[Bus]:
 
 
 @asynccontextmanager
-async def open_door(ingest: Ingest, admin: Bus) -> AsyncIterator[LiveDoor]:
-    """A door beside an engine with room for one session."""
-    await admin.js.purge_stream(subjects.LIVE)
+async def open_door(ingest: Ingest, admin: Bus, *, fresh: bool = True) -> AsyncIterator[LiveDoor]:
+    """A door beside an engine with room for one session; `fresh`: without any that began before."""
+    if fresh:
+        await admin.js.purge_stream(subjects.LIVE)
     await admin.kv(subjects.ENGINES).put(CARD.id, CARD.encode())
     settings = Settings(nats_url="", store_access_key="")
     async with Tasks(asyncio.Event()) as tasks:
@@ -85,6 +88,92 @@ async def test_a_session_that_ended_long_ago_makes_no_room(ingest: Ingest, admin
         with pytest.raises(Problem) as refused:
             await door.open(who, Start())
         assert refused.value.code is Code.NO_ROOM
+
+
+async def test_two_that_begin_at_once_do_not_share_a_room(ingest: Ingest, admin: Bus, who: Who) -> None:
+    """One of them has it; the other is told so, instead of waiting unheard."""
+    async with open_door(ingest, admin) as door:
+        found = await asyncio.gather(*(door.open(who, Start()) for _ in range(2)), return_exceptions=True)
+        refused = [one for one in found if isinstance(one, BaseException)]
+        assert [one.code for one in refused if isinstance(one, Problem)] == [Code.NO_ROOM]
+
+
+async def test_a_full_bus_takes_in_no_more(ingest: Ingest, admin: Bus, who: Who) -> None:
+    """Where audio has filled the stream none is taken that could not be ended, and no session begins."""
+    live = (await admin.js.stream_info(subjects.LIVE)).config
+    async with open_door(ingest, admin) as door:
+        line = await door.open(who, Start())
+        await line.write(bytes(100_000))
+        used = (await admin.js.stream_info(subjects.LIVE)).state.bytes
+        try:
+            await admin.js.update_stream(live.evolve(max_bytes=int(used * 1.05)))
+            async with open_door(ingest, admin, fresh=False) as another:
+                again = await another.resume(who, line.session.session)
+                with pytest.raises(Problem, match="unavailable"):
+                    await again.write(bytes(3200))
+                await admin.append(subjects.live_done(line.session.session), b"", 0)
+                with pytest.raises(Problem, match="no_room_for_live"):
+                    await another.open(who, Start())
+        finally:
+            await admin.js.update_stream(live)
+
+
+async def test_a_session_has_no_more_than_it_may(ingest: Ingest, admin: Bus, who: Who) -> None:
+    """What is sent beyond its longest time is refused by the door, however far behind the engine is."""
+    async with open_door(ingest, admin) as door:
+        line = await door.open(who, Start())
+        line.session = line.session.model_copy(update={"max_seconds": 0.15})
+        with pytest.raises(Problem, match="session_ended"):
+            await line.write(bytes(9600))
+        last = await admin.js.get_last_msg(subjects.LIVE, subjects.live_audio(line.session.session), direct=True)
+        assert last.headers is not None
+        assert (last.headers[OP], last.headers[OFFSET]) == (Op.LIMIT, "4800")
+
+
+async def test_an_operation_that_came_late_is_ones_own(ingest: Ingest, admin: Bus, who: Who) -> None:
+    """A keepalive that was given up for lost, and is stored all the same, takes the session from nobody."""
+    async with open_door(ingest, admin) as door:
+        line = await door.open(who, Start())
+        await line.write(bytes(3200))
+        subject = subjects.live_audio(line.session.session)
+        last = await admin.js.get_last_msg(subjects.LIVE, subject, direct=True)
+        headers = {name: value for name, value in (last.headers or {}).items() if name.startswith("Desifre-")}
+        await admin.append(subject, b"", last.seq or 0, headers | {OP: Op.BEAT, OFFSET: "3200"})
+        assert await line.check()
+        await line.write(bytes(1600))
+        assert line.received == 4800
+
+
+async def test_who_may_not_speak_may_not_speak_on(ingest: Ingest, admin: Bus, who: Who) -> None:
+    """A key that cannot begin a session cannot take over another key's."""
+    async with open_door(ingest, admin) as door:
+        line = await door.open(who, Start())
+        listener = who.model_copy(update={"scopes": frozenset({Scope.STREAM})})
+        with pytest.raises(Problem, match="scope"):
+            await door.resume(listener, line.session.session)
+
+
+async def test_a_session_of_which_nobody_learns_is_over(ingest: Ingest, admin: Bus, who: Who) -> None:
+    """A socket that breaks before it was told of its session leaves no room taken, nor does one that is gone for good."""
+    async with open_door(ingest, admin) as door:
+
+        async def broken(_: str) -> None:
+            raise ConnectionResetError
+
+        async def ends() -> list[str]:
+            found = await admin.counts(subjects.LIVE, subjects.live_audio("*"))
+            lasts = [await admin.js.get_last_msg(subjects.LIVE, subject, direct=True) for subject in found]
+            return [(last.headers or {}).get(OP, "") for last in lasts]
+
+        lost = Call(door, ingest.bus, who, broken, lambda encoding: Start(encoding=encoding), plain=False)
+        with pytest.raises(ConnectionResetError):
+            await lost.start(Start())
+        assert await ends() == [Op.END]
+        await admin.js.purge_stream(subjects.LIVE)
+        it = Socket(door, ingest.bus, who)
+        await it.call.audio(bytes(3200))
+        await it.call.leave(for_good=True)
+        assert await ends() == [Op.END]
 
 
 async def test_a_socket_that_only_listens_hears_that_another_goes_on(ingest: Ingest, admin: Bus, who: Who) -> None:
@@ -142,11 +231,11 @@ async def test_a_session_does_not_last_for_ever(ingest: Ingest, admin: Bus, who:
     """One that is kept alive for a day is ended by the clock, and whoever speaks on is told so."""
     async with open_door(ingest, admin) as door:
         line = await door.open(who, Start())
-        await door.write(line, bytes(3200))
+        await line.write(bytes(3200))
         line.session = line.session.model_copy(update={"opened": line.session.opened - LASTS})
-        await door.say(line, Op.BEAT)
+        await line.say(Op.BEAT)
         with pytest.raises(Problem, match="session_ended"):
-            await door.write(line, bytes(3200))
+            await line.write(bytes(3200))
         last = await admin.js.get_last_msg(subjects.LIVE, subjects.live_audio(line.session.session), direct=True)
         assert last.headers is not None
         assert (last.headers[OP], last.headers[OFFSET]) == (Op.END, "3200")

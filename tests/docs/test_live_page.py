@@ -8,7 +8,7 @@ import pytest
 
 from services.contracts import live, stream
 from services.contracts.jobs import Frozen
-from services.ingest.http import call, frames, wire
+from services.ingest.http import frames, pace, wire
 
 PAGE = (Path(__file__).parents[2] / "docs" / "live.md").read_text()
 ASKED: tuple[type[Frozen], ...] = get_args(frames.Spoken)
@@ -66,4 +66,4 @@ def test_codes_encodings_and_numbers() -> None:
         assert f"`{encoding}`" in PAGE
     assert f"within {live.RESUME_WITHIN:g} seconds" in PAGE
     assert f"up to {wire.LARGEST >> 10} KiB" in PAGE
-    assert f"up to {call.FASTEST:g} times" in PAGE
+    assert f"up to {pace.FASTEST:g} times" in PAGE

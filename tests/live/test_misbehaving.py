@@ -10,11 +10,15 @@ import pytest
 
 from infra.stack import Stack
 from infra.stack.process import Process
-from services.ingest.http import call, wire
+from services.contracts import subjects
+from services.contracts.live import OFFSET, OP, RESUME_WITHIN, Op
+from services.ingest.http import pace, wire
+from services.runtime.bus import connect_bus
 from tests.doors.caller import Caller
-from tests.live.speaker import PATIENCE, check_finals, recording_of, session, speaker
+from tests.live.speaker import PATIENCE, check_finals, recording_of, session, settled, speaker
 from tests.media import RATE
 from tests.speech import amid_silence, spoken, word_errors
+from tests.support import operator_of
 
 SAID = spoken("en")
 ONCE = amid_silence(SAID, before=0.5, after=1.0)
@@ -82,17 +86,49 @@ async def test_a_frame_that_is_too_large(me: Caller) -> None:
 
 async def test_much_faster_than_people_speak(me: Caller) -> None:
     """Beyond half a minute audio is taken in four times as fast as it is spoken, not faster, and all of it is heard."""
-    rate, seconds = 8000, 4 * call.AHEAD + 20.0
+    rate, seconds = 8000, 4 * pace.AHEAD + 20.0
     async with session(me, encoding="mulaw", sample_rate=rate) as (it, _):
         begun = time.monotonic()
         await it.send(b"\xff" * int(rate * seconds), piece=rate * 10)
         while True:
             told = await it.until("received")
-            fastest = call.FASTEST * (time.monotonic() - begun + call.AHEAD)
+            fastest = pace.FASTEST * (time.monotonic() - begun + pace.AHEAD)
             assert told["seconds"] <= fastest + 10.0 + 1.0  # a piece, and what the clocks differ by
             if told["seconds"] == seconds:
                 break
         assert abs((await it.close())["duration"] - seconds) < 0.1
+
+
+async def test_more_than_a_session_may_have(me: Caller, stack: Stack) -> None:
+    """Where the door took no more, the words of what it took are there, and the job says that there was more."""
+    async with speaker(me) as it, connect_bus(operator_of(stack)) as admin:
+        await it.say("start")
+        job = (await it.until("ready"))["job_id"]
+        await it.send(SOUND)
+        while (await it.until("received"))["received"] < len(SOUND):
+            pass
+        last = await admin.js.get_last_msg(subjects.LIVE, subjects.live_audio(job), direct=True)
+        said = {OP: Op.LIMIT, OFFSET: str(len(SOUND))}
+        await admin.append(subjects.live_audio(job), b"", last.seq or 0, said)
+        await it.send(SOUND)
+        summary = await it.until("summary")
+    assert (summary["state"], summary["error"]["code"]) == ("completed", "too_long")
+    assert word_errors(SAID, summary["text"]) <= 0.2
+    assert await recording_of(me, job) == SOUND
+    assert (await me("GET", f"/jobs/{job}/result")).json()["coverage"]["truncated"]
+
+
+async def test_a_client_that_is_done_without_a_word(me: Caller) -> None:
+    """One that knows of no protocol and closes its socket has its job at once, and holds no place for a minute."""
+    async with speaker(me) as it:
+        await it.send(SOUND)
+        job = (await it.until("ready"))["job_id"]
+        while (await it.until("received"))["received"] < len(SOUND):
+            pass
+        await it.ws.close()
+        async with asyncio.timeout(RESUME_WITHIN / 2):
+            ended = await settled(me, job)
+    assert ended["state"] == "completed"
 
 
 async def test_much_slower_than_people_speak(me: Caller) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from services.contracts import subjects
@@ -11,7 +12,9 @@ from services.contracts.errors import Code, Problem
 from services.contracts.jobs import State
 from services.contracts.live import Encoding, LiveClose, Op, Ready, Received, Resume, Start, Summary
 from services.contracts.stream import Cursor
-from services.ingest.live import SIGNATURE, Line, LiveDoor, encoding_of
+from services.ingest.http.pace import Pace
+from services.ingest.line import Line
+from services.ingest.live import SIGNATURE, LiveDoor, encoding_of
 from services.runtime.bus import Bus
 from services.runtime.jsapi import Unavailable
 from services.runtime.lifecycle import cancel
@@ -19,15 +22,9 @@ from services.runtime.tail import Tail
 
 TELL = 1.0
 """Seconds, by the clock, between two messages that say how much is safe."""
-FASTEST = 4.0
-"""Times real time at which audio is taken in, beyond a first half minute; who sends faster waits."""
-AHEAD = 30.0
 LOOK = 5.0
 CHECK = 0.5
 """Seconds between two looks whether the session is still this socket's."""
-CONTAINER_RATE = 32_000.0
-"""Bytes a second that are taken for real time where the encoding does not tell (256 kbit/s)."""
-
 Send = Callable[[str], Awaitable[None]]
 
 
@@ -56,9 +53,10 @@ class Call:
         self._plain = plain
         self._line: Line | None = None
         self._head = b""
+        self.unaware = False
+        """Whether the client sent audio without a word before: it does not know that a session can be resumed."""
         self._text = ""
-        self._begun = 0.0
-        self._taken = 0
+        self._pace = Pace(None)
         self._came = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self.over: asyncio.Future[LiveClose] = asyncio.get_running_loop().create_future()
@@ -77,27 +75,36 @@ class Call:
     async def start(self, start: Start) -> None:
         """Open a session."""
         self._only_once()
-        line = await self._door.open(self._who, start)
         self._plain = False
-        await self._begin(line, 0, resumed=False)
+        await self._open(start)
 
     async def resume(self, resume: Resume) -> None:
         """Go on with a session."""
         self._only_once()
         after = await self._door.after(resume.after)
+        epoch = await self._door.epoch()
         line = await self._door.resume(self._who, resume.session_id)
         self._plain = False
-        await self._begin(line, after, resumed=True)
+        await self._begin(line, after, epoch, resumed=True)
 
     def _only_once(self) -> None:
         if self._line is not None or self._head:
             raise Problem(Code.MALFORMED, "A socket has one live session.")
 
-    async def _begin(self, line: Line, after: int, *, resumed: bool) -> None:
+    async def _open(self, start: Start) -> None:
+        """Open a session and tell of it: one of which nobody learns is over at once."""
         epoch = await self._door.epoch()
+        line = await self._door.open(self._who, start)
+        try:
+            await self._begin(line, 0, epoch, resumed=False)
+        except BaseException:
+            await self._part(line)
+            raise
+
+    async def _begin(self, line: Line, after: int, epoch: str, *, resumed: bool) -> None:
         self._line = line
         session = line.session
-        self._begun = asyncio.get_running_loop().time()
+        self._pace = Pace(session.live.bytes_per_second)
         await self._send(
             Ready(
                 session_id=session.session,
@@ -126,25 +133,16 @@ class Call:
             data = await self._begin_unasked()
         line = self._line
         assert line is not None
-        self._taken += len(data)
-        await self._door.write(line, data)
+        await line.write(data)
         self._came.set()
-        await self._not_too_fast(line)
+        await self._pace.took(len(data))
 
     async def _begin_unasked(self) -> bytes:
         """Open a session for the audio that has come; returns that audio, which is still to be written."""
         head, self._head = self._head, b""
-        line = await self._door.open(self._who, self._unasked(encoding_of(head)))
-        await self._begin(line, 0, resumed=False)
+        self.unaware = True
+        await self._open(self._unasked(encoding_of(head)))
         return head
-
-    async def _not_too_fast(self, line: Line) -> None:
-        """Whoever sends much faster than people speak waits: nothing is dropped, and others are heard too."""
-        rate = line.session.live.bytes_per_second or CONTAINER_RATE
-        ahead = self._taken / rate / FASTEST - (asyncio.get_running_loop().time() - self._begun) - AHEAD
-        if ahead > 0:
-            # The largest message in the leanest encoding makes this 8 s; a ping is waited for longer.
-            await asyncio.sleep(ahead)
 
     async def finalize(self) -> None:
         """Have everything so far made final."""
@@ -162,16 +160,24 @@ class Call:
         if self._line is None and self._head:
             head = await self._begin_unasked()
             assert self._line is not None
-            await self._door.write(self._line, head)
+            await self._line.write(head)
         if self._line is None:
             raise Problem(Code.MALFORMED, "There is no live session: send `start`, `resume` or audio first.")
-        await self._door.say(self._line, op)
+        await self._line.say(op)
+        await self._pace.took(0)
 
-    async def leave(self) -> None:
-        """The socket is gone; the session waits for its client for a minute."""
+    async def leave(self, *, for_good: bool = False) -> None:
+        """The socket is gone; the session waits for its client for a minute, unless that is gone `for_good`."""
         await cancel(*self._tasks)
+        if for_good and self._line is not None:
+            await self._part(self._line)
         if self.over.done() and not self.over.cancelled():
             self.over.exception()  # told already, or of no interest to anybody any more
+
+    async def _part(self, line: Line) -> None:
+        """End a session to which nobody will come back; if that fails it ends when its minute is over."""
+        with suppress(Problem, Unavailable):
+            await line.say(Op.END)
 
     async def _acknowledge(self, line: Line) -> None:
         """Say how much is safe, about once a second while audio comes, and of the last of it too."""
@@ -191,7 +197,7 @@ class Call:
         while True:
             await asyncio.sleep(CHECK)
             try:
-                if not await self._door.check(line):
+                if not await line.check():
                     self._finish(Unavailable("bus"))  # which lost it: who resumes it is told how it ended
             except Problem as taken:
                 self._finish(taken)
@@ -252,7 +258,7 @@ class Call:
             error=problem.body() if problem else None,
         )
         await self._send(summary.model_dump_json(exclude_none=True))
-        self._finish(LiveClose.IDLE if await self._door.lost(line) else LiveClose.DONE)
+        self._finish(LiveClose.IDLE if await line.lost() else LiveClose.DONE)
 
     def _finish(self, how: LiveClose | Exception) -> None:
         if self.over.done():

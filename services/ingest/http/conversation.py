@@ -110,8 +110,7 @@ class Conversation:
         job: str | None = None
         resuming = False
         try:
-            await self._limits.request(self._who.tenant)
-            message = asked(data)
+            message = await self._asked(data)
             job = message.job_id if isinstance(message, Watch | Unwatch) else None
             resuming = isinstance(message, Resume)
             await self._do(message)
@@ -125,6 +124,16 @@ class Conversation:
             in_vain = resuming and not self._call.heard and not self._watches
             if in_vain or (isinstance(error, Problem) and error.code in CLOSING):
                 await self._writer.close(*close_of(error))
+
+    async def _asked(self, data: str) -> Watch | Unwatch | Ping | Spoken:
+        """The message. All count as requests but those of a session that is open, which keeps its own measure."""
+        message = None
+        try:
+            message = asked(data)
+        finally:
+            if not (self._call.open and isinstance(message, Finalize | KeepAlive | CloseStream)):
+                await self._limits.request(self._who.tenant)
+        return message
 
     async def _do(self, message: Watch | Unwatch | Ping | Spoken) -> None:
         match message:

@@ -6,7 +6,7 @@ import json
 import time
 from typing import Any
 
-from aiohttp import WSMsgType, web
+from aiohttp import WSMessage, WSMsgType, web
 
 from services.contracts.auth import Claims, Scope
 from services.contracts.errors import Code, Problem
@@ -115,7 +115,7 @@ class DeepgramRoutes:
                     "deepgram", listener.serve(), listener.until_over(), listener.until_idle(self._settings.stream_idle)
                 )
             finally:
-                await listener.call.leave()
+                await listener.call.leave(for_good=True)  # its protocol knows of no way back
             if ending is not None:
                 await listener.close(*ending.value)
         return ws
@@ -147,22 +147,22 @@ class _Listener:
                 await self.call.start(self._start(None))
             async for message in self._ws:
                 self._heard_at = asyncio.get_running_loop().time()
-                if message.type == WSMsgType.BINARY and message.data:
-                    self._heard.update(message.data)
-                    await self._hear(message.data)
-                elif message.type == WSMsgType.BINARY:
-                    await self._ask("CloseStream")  # Deepgram's older way to be done
-                elif message.type == WSMsgType.TEXT:
-                    await self._ask(_type_of(message.data))
+                await self._take(message)
         except ConnectionError:
             pass
         except Exception as error:  # noqa: BLE001 - a fault ends the stream, and is told
             await self._fail(error)
 
-    async def _hear(self, audio: bytes) -> None:
-        """Take audio; what comes when the session has ended is refused by its end, which is on its way."""
+    async def _take(self, message: WSMessage) -> None:
+        """Take what the client sends; what comes after the session's end is answered by that, which is on its way."""
         try:
-            await self.call.audio(audio)
+            if message.type == WSMsgType.BINARY and message.data:
+                self._heard.update(message.data)
+                await self.call.audio(message.data)
+            elif message.type == WSMsgType.BINARY:
+                await self._ask("CloseStream")  # Deepgram's older way to be done
+            elif message.type == WSMsgType.TEXT:
+                await self._ask(_type_of(message.data))
         except Problem as problem:
             if problem.code != Code.SESSION_ENDED:
                 raise

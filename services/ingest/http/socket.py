@@ -12,7 +12,7 @@ from services.ingest.http.conversation import Conversation
 from services.ingest.http.credentials import IN_PATH, check_origin, check_protocols
 from services.ingest.http.route import Answer, Handler, Param, Route, claims, digest_of
 from services.ingest.http.watches import Watches
-from services.ingest.http.wire import Writer, websocket
+from services.ingest.http.wire import CLOSED, Writer, websocket
 from services.ingest.limits import RateLimits
 from services.ingest.live import LiveDoor
 from services.ingest.settings import Settings
@@ -79,7 +79,7 @@ class SocketRoutes:
             try:
                 ending = await stream.run("socket", talk.serve(), talk.until_over(), talk.until_idle())
             finally:
-                await call.leave()
+                await call.leave(for_good=call.unaware and ws.close_code in CLOSED)
             if ending is not None:
                 await talk.end(ending)
         return ws

@@ -21,6 +21,9 @@ STUCK = 10.0
 FAREWELL = 1.0
 """Seconds for the last message, and again for the client to close its side."""
 
+CLOSED = (1000, 1001, 1005)
+"""Codes with which a client closes that is done: by itself, by leaving the page, without a reason."""
+
 
 def websocket(request: web.Request, protocol: str) -> web.WebSocketResponse:
     """A socket that is not open yet. Raises `Problem` MALFORMED for a request that asks for none."""
@@ -92,7 +95,7 @@ def close_of(error: Exception) -> tuple[LiveClose, str]:
             return LiveClose.FULL, f"come back in {problem.retry_after or 0:.0f} s"
         case Code.TAKEN:
             return LiveClose.TAKEN, "another socket goes on with this session"
-        case _ if problem.kind.status < 500:
+        case _ if problem.kind.status < 500 and problem.code != Code.RATE_LIMIT:
             return LiveClose.REFUSED, "see the error"
         case _:
             return LiveClose.BROKEN, "resume the session"

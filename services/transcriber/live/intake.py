@@ -57,6 +57,8 @@ class Intake:
         self.finalize = asyncio.Event()
         """Set when the client wants all that it sent to be final."""
         self.ended = False
+        self.cut = False
+        """Whether there was more than a session may have."""
         self.heard_at = asyncio.get_running_loop().time()
         """When the client last gave a sign of life, by the loop's clock."""
         self.sequence = after
@@ -135,7 +137,7 @@ class Intake:
                         if self._rate:
                             self._marks.append((entry.sequence, end))
                         if op in ENDS:
-                            self.ended = True
+                            self.ended, self.cut = True, op == Op.LIMIT
                             break
                         if op == Op.FINALIZE and not self._flushed(entry.sequence, offset):
                             await _write(writer, sound)

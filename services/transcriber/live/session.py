@@ -175,6 +175,8 @@ class LiveSession:
                     await self._wait(intake, reading)
             await speech.close(speech_final=True)
             speech.heard_to = max(speech.heard_to, speech.ear.arrived)
+            if intake.cut:
+                raise Over(Code.TOO_LONG)
         finally:
             self._language = speech.language
             reading.cancel()

@@ -154,7 +154,7 @@ async def test_who_may_not_speak_may_not_speak_on(ingest: Ingest, admin: Bus, wh
 
 
 async def test_a_session_of_which_nobody_learns_is_over(ingest: Ingest, admin: Bus, who: Who) -> None:
-    """A socket that breaks before it was told of its session leaves no room taken, nor does one that is gone for good."""
+    """A socket that breaks before it was told of its session takes no room, nor does one that is gone for good."""
     async with open_door(ingest, admin) as door:
 
         async def broken(_: str) -> None:

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator
 
 import aiohttp
+import numpy as np
 import psutil
 import pytest
 
@@ -15,13 +16,14 @@ from services.contracts.live import OFFSET, OP, RESUME_WITHIN, Op
 from services.ingest.http import pace, wire
 from services.runtime.bus import connect_bus
 from tests.doors.caller import Caller
-from tests.live.speaker import PATIENCE, check_finals, recording_of, session, settled, speaker
+from tests.live.speaker import PATIENCE, check_finals, recorded, recording_of, session, settled, speaker
 from tests.media import RATE
 from tests.speech import amid_silence, spoken, word_errors
 from tests.support import operator_of
 
 SAID = spoken("en")
 ONCE = amid_silence(SAID, before=0.5, after=1.0)
+TWICE = np.concatenate([ONCE, ONCE])
 SOUND = ONCE.astype("<i2").tobytes()
 
 
@@ -116,6 +118,22 @@ async def test_more_than_a_session_may_have(me: Caller, stack: Stack) -> None:
     assert word_errors(SAID, summary["text"]) <= 0.2
     assert await recording_of(me, job) == SOUND
     assert (await me("GET", f"/jobs/{job}/result")).json()["coverage"]["truncated"]
+
+
+@pytest.mark.parametrize(("container", "codec", "twice"), [("webm", "libopus", True), ("mp4", "aac", False)])
+async def test_a_second_recording(me: Caller, container: str, codec: str, twice: bool) -> None:
+    """A recorder that begins anew on one socket is heard on, or ends the session and says why: never in silence."""
+    recording = recorded(ONCE, container, codec)
+    async with speaker(me) as it:
+        await it.say("start", encoding="container")
+        job = (await it.until("ready"))["job_id"]
+        await it.send(recording)
+        await it.send(recording, piece=len(recording))
+        summary = await it.close()
+    said = type(SAID)("en", TWICE, f"{SAID.text} {SAID.text}") if twice else SAID
+    assert word_errors(said, summary["text"]) <= 0.2
+    truncated = (await me("GET", f"/jobs/{job}/result")).json()["coverage"]["truncated"]
+    assert (summary.get("error", {}).get("code"), truncated) == ((None, False) if twice else ("not_audio", True))
 
 
 async def test_a_client_that_is_done_without_a_word(me: Caller) -> None:

@@ -14,7 +14,7 @@ from services.contracts import objects, subjects
 from services.contracts.errors import ERRORS, Code
 from services.contracts.events import Record
 from services.contracts.jobs import Failure, State
-from services.contracts.live import ENDS, OFFSET, OP, Encoding, Final, Op, Session
+from services.contracts.live import ENDS, OFFSET, OP, Encoding, Ended, Final, Op, Session
 from services.contracts.parts import SAMPLE_RATE, Part, PartWords, Plan
 from services.contracts.transcript import Span
 from services.runtime.blobs import Blobs
@@ -26,6 +26,7 @@ from services.runtime.records import JobGone, Records
 from services.transcriber.assemble import Assembler, merge
 from services.transcriber.live.intake import received
 from services.transcriber.live.keep import Keeper
+from services.transcriber.live.recover import Past
 
 WAVE_FORMATS = {Encoding.PCM_S16LE: 1, Encoding.PCM_F32LE: 3, Encoding.ALAW: 6, Encoding.MULAW: 7}
 """Format tags of the WAVE header (RFC 2361)."""
@@ -204,11 +205,14 @@ class Closing:
             await self._bus.append(subject, b"", int(headers.get("Nats-Sequence", 0)), said)
 
     async def _source(self, session: Session) -> AsyncIterator[bytes]:
-        """The recording: a container as it came in, raw samples behind a WAVE header of their own encoding."""
+        """The recording: a container as it came in, raw samples behind a WAVE header of their own encoding.
+
+        Raises `Conflict` where it is not whole any more.
+        """
         live = session.live
         if live.encoding in WAVE_FORMATS:
             yield wave_header(live.encoding, live.sample_rate, live.channels)
-        after, more = 0, True
+        after, more, headers = 0, True, {}
         subject = subjects.live_audio(session.session)
         while more:
             found, more = await read_batch(self._bus.nc, subjects.LIVE, subject, after, BATCH)
@@ -218,6 +222,20 @@ class Closing:
                 if message.data and OP not in headers:
                     yield message.data
             await asyncio.sleep(0)
+        if headers.get(OP) not in ENDS or "Nats-Rollup" in headers:
+            raise Conflict(session.session)  # another engine has ended it, and taken the rest off the bus
+
+
+def ended_of(record: Record | None, past: Past) -> Ended:
+    """What is still to be said of a session whose job has ended already; without a record it was erased."""
+    state, failure = (record.state, record.failure) if record else (State.ERASED, None)
+    return Ended(
+        position=past.end,
+        state=state,
+        duration=record.duration if record else past.end,
+        finals=len(past.finals),
+        code=failure.code if failure else None,
+    )
 
 
 def wave_header(encoding: Encoding, rate: int, channels: int) -> bytes:

@@ -3,19 +3,20 @@
 import asyncio
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from services.contracts import subjects
+from services.contracts.errors import Code
 from services.contracts.live import CHUNK, ENDS, OFFSET, OP, Encoding, Op, Session
 from services.contracts.parts import SAMPLE_RATE
 from services.runtime.jsapi import read_last
 from services.runtime.tail import Tail
 from services.transcriber.live.recover import Past
-from services.transcriber.prepare.media import Block
+from services.transcriber.prepare.media import Block, MediaError
 from services.transcriber.prepare.peaks import Peaks
 from services.transcriber.prepare.sandbox import Sandbox
 
@@ -28,6 +29,9 @@ RAW = {
     Encoding.ALAW: "alaw",
 }
 """FFmpeg's names of the encodings without a header."""
+
+MP4 = b"ftyp"
+"""Type of the box with which an MP4 begins. FFmpeg goes on with a second WebM or Ogg, and passes over a second MP4."""
 
 
 class Intake:
@@ -95,7 +99,7 @@ class Intake:
             self._marks.popleft()
         return self._marks[0][0]
 
-    async def blocks(self) -> AsyncIterator[Block]:
+    async def blocks(self) -> AsyncGenerator[Block, None]:
         """Sound as it comes, until the client's end. Raises `MediaError` for what is no audio, `DecoderDied`."""
         reading, writing = os.pipe()
         live = self._session.live
@@ -110,6 +114,7 @@ class Intake:
                 async for block in decoding:
                     self.peaks.feed(block.pcm)
                     yield block
+            await self._until_ended(feeder)
         finally:
             os.close(reading)
             if writing >= 0:
@@ -117,6 +122,15 @@ class Intake:
             if feeder is not None:
                 feeder.cancel()
                 await asyncio.gather(feeder, return_exceptions=True)
+
+    async def _until_ended(self, feeder: "asyncio.Task[None]") -> None:
+        """Wait for the client's end after that of its recording. Raises `MediaError` for what comes between the two."""
+        fed = self._fed
+        while not feeder.done():
+            if self._fed > fed:
+                raise MediaError(Code.NOT_AUDIO, "Something came behind the end of the recording.")
+            await asyncio.wait([feeder], timeout=LOOK / 5)
+        feeder.result()
 
     async def _feed(self, writing: int) -> None:
         """Write what comes into the decoder's pipe, and close it at the client's end."""
@@ -136,6 +150,8 @@ class Intake:
                         end = offset + len(entry.data)
                         if self._rate:
                             self._marks.append((entry.sequence, end))
+                        elif offset and entry.data[4:8] == MP4:
+                            raise MediaError(Code.NOT_AUDIO, "A second MP4 recording begins: open a session for each.")
                         if op in ENDS:
                             self.ended, self.cut = True, op == Op.LIMIT
                             break

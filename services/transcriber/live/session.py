@@ -1,7 +1,7 @@
 """One live session on this engine: from where it stands to its end, when it becomes a job like any other."""
 
 import asyncio
-from contextlib import suppress
+from contextlib import aclosing, suppress
 
 from services.contracts import subjects
 from services.contracts.errors import Code
@@ -14,7 +14,7 @@ from services.runtime.lifecycle import cancel
 from services.runtime.logs import get_logger
 from services.runtime.patience import until_there
 from services.transcriber.engine.protocol import Engine
-from services.transcriber.live.closing import Cancelled, Closing, End, Over
+from services.transcriber.live.closing import Cancelled, Closing, End, Over, ended_of
 from services.transcriber.live.ear import Ear
 from services.transcriber.live.intake import Intake, received
 from services.transcriber.live.keep import KEEP
@@ -71,8 +71,11 @@ class LiveSession:
         session = self._session
         past = self._past = await past_of(self._bus.nc, session.session)
         self._told = Told(self._bus, session, past)
-        await self._closing.begin(session)
-        if past.ended is None:
+        record = await self._closing.begin(session)
+        if past.ended is None and (record is None or record.state.terminal):
+            # By its owner; or whoever ended it died before he said so. Its words are what they are.
+            await self._told.say(ended_of(record, past))
+        elif past.ended is None:
             end = await (self._salvage() if session.lost else self._hear_out())
             state = await self._closing.close(session, end)
             number = len(end.finals)
@@ -162,11 +165,14 @@ class LiveSession:
             )
         )
         reading = asyncio.create_task(self._read(intake, speech.ear), name=f"live {session.session}")
+        error: MediaError | Over | None = None
         try:
             while True:
+                await self._check()
                 over = reading.done()
-                if over and not reading.cancelled() and (error := reading.exception()) is not None:
-                    raise error
+                # What was decoded before an error of the sound is heard out.
+                if over and error is None:
+                    error = _error_of(reading)
                 busy = await speech.go_on(idle=not self._came.is_set(), over=over)
                 self._room.set()
                 if over and not busy:
@@ -175,6 +181,8 @@ class LiveSession:
                     await self._wait(intake, reading)
             await speech.close(speech_final=True)
             speech.heard_to = max(speech.heard_to, speech.ear.arrived)
+            if error is not None:
+                raise error
             if intake.cut:
                 raise Over(Code.TOO_LONG)
         finally:
@@ -184,15 +192,16 @@ class LiveSession:
 
     async def _read(self, intake: Intake, ear: Ear) -> None:
         try:
-            async for block in intake.blocks():
-                ear.feed(block)
-                self._fed_at = asyncio.get_running_loop().time()
-                self._came.set()
-                if ear.arrived > self._session.max_seconds:
-                    raise Over(Code.TOO_LONG)
-                while ear.arrived - ear.judged > AHEAD:
-                    self._room.clear()
-                    await self._room.wait()
+            async with aclosing(intake.blocks()) as blocks:
+                async for block in blocks:
+                    ear.feed(block)
+                    self._fed_at = asyncio.get_running_loop().time()
+                    self._came.set()
+                    if ear.arrived > self._session.max_seconds:
+                        raise Over(Code.TOO_LONG)
+                    while ear.arrived - ear.judged > AHEAD:
+                        self._room.clear()
+                        await self._room.wait()
         finally:
             self._came.set()
 
@@ -207,15 +216,33 @@ class LiveSession:
         # While sound is decoded that came long ago, the input behind it waits unread.
         heard_at = max(intake.heard_at, self._fed_at)
         if not intake.ended and not reading.done() and loop.time() - heard_at > RESUME_WITHIN:
-            await self._give_up()
-        if loop.time() - self._checked_at >= CHECK:
-            self._checked_at = loop.time()
-            await self._closing.check(self._session)
+            await self._give_up(intake)
 
-    async def _give_up(self) -> None:
-        """Close the input of a client that did not come back; if it does at this very moment, it wins."""
+    async def _check(self) -> None:
+        """Raise `Cancelled` when the job has ended; looked at now and then, however much there is to hear."""
+        now = asyncio.get_running_loop().time()
+        if now - self._checked_at >= CHECK:
+            self._checked_at = now
+            with suppress(Unavailable):  # the next look tells
+                await self._closing.check(self._session)
+
+    async def _give_up(self, intake: Intake) -> None:
+        """Close the input of a client that did not come back; if it does at this very moment, it wins.
+
+        Raises `DecoderDied` when it was there all the time: then it is we who took nothing in.
+        """
         subject = subjects.live_audio(self._session.session)
         last = await read_last(self._bus.nc, subjects.LIVE, subject)
         sequence = int((last.headers or {}).get("Nats-Sequence", 0)) if last else 0
+        if sequence > intake.sequence:
+            raise DecoderDied
         with suppress(Conflict):
             await self._bus.append(subject, b"", sequence, {OFFSET: str(received(last)), OP: Op.LOST})
+
+
+def _error_of(reading: "asyncio.Task[None]") -> MediaError | Over | None:
+    """Why a session's sound has ended too early, if it has. Raises what is no fault of the sound's."""
+    error = None if reading.cancelled() else reading.exception()
+    if error is not None and not isinstance(error, MediaError | Over):
+        raise error
+    return error

@@ -24,6 +24,8 @@ LEASE = 3.0
 """Seconds for which a lease holds; so long a session waits whose engine's machine is gone."""
 RENEW = 0.8
 """Seconds between two renewals."""
+LET_OTHERS = 10.0
+"""Seconds that an engine without the model leaves a session to one that has it; then it says that nobody has."""
 LOOK = 0.5
 """Seconds between two looks for sessions that nobody hears."""
 
@@ -42,6 +44,7 @@ class Sessions:
         self._warming: asyncio.Task[None] | None = None
         self._held: dict[str, asyncio.Task[None]] = {}
         self._heard: dict[str, LiveSession] = {}
+        self._without_model: dict[str, float] = {}
         self._bell = asyncio.Event()
         self._log = get_logger()
 
@@ -76,7 +79,9 @@ class Sessions:
         if not opened:
             return
         done = {_session_of(subject) for subject in await self._bus.counts(subjects.LIVE, subjects.ALL_LIVE_DONE)}
-        for session in sorted({_session_of(subject) for subject in opened} - done - self._held.keys()):
+        unheard = {_session_of(subject) for subject in opened} - done - self._held.keys()
+        self._without_model = {name: since for name, since in self._without_model.items() if name in unheard}
+        for session in sorted(unheard):
             if len(self._held) >= self._load.capacity:
                 return
             await self._claim(session)
@@ -90,6 +95,8 @@ class Sessions:
         except ValidationError:
             self._log.error("a session cannot be read", job=name)
             return
+        if not self._engine.available(session.options.model) and time.time() - self._missed(name) < LET_OTHERS:
+            return
         lease = Lease(engine=self._name, since=time.time(), process=self._process).encode()
         revision = await self._lease(name, lease)
         if revision is None:
@@ -101,6 +108,10 @@ class Sessions:
         task = asyncio.create_task(self._hold(session, revision, lease), name=f"session {name}")
         self._held[name] = task
         task.add_done_callback(lambda _: self._let_go(name))
+
+    def _missed(self, name: str) -> float:
+        """Since when a session waits here for an engine with its model."""
+        return self._without_model.setdefault(name, time.time())
 
     async def _lease(self, name: str, lease: bytes) -> int | None:
         """Take the lease if it is free, or held by who is dead. Its revision, or None. Raises `Unavailable`."""
@@ -143,6 +154,7 @@ class Sessions:
                 except Conflict:
                     break
             if not hearing.done():
+                await cancel(hearing)  # first of all: what it still wrote would be another's
                 await live.keep()  # for the bus may have lost it
             elif not hearing.cancelled() and (error := hearing.exception()) is not None:
                 await live.keep()

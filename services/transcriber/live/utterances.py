@@ -198,12 +198,14 @@ class Utterances:
             live=live,
         )
         window = Window(pcm=sound.pcm, start=sound.start)
-        for tried in range(1, TRIES + 1):
+        tried = 0
+        while True:
             try:
                 with self._load.measuring():
                     [result] = await self._engine.transcribe([window], task, urgent=True)
             except EngineDied as error:
                 self._log.warning("the engine died on a live session", job=self._session.session, cause=error.cause)
+                tried += not error.innocent
                 if tried == TRIES:
                     raise Over(Code.ENGINE) from error
                 continue
@@ -213,7 +215,6 @@ class Utterances:
             if self._language is None and result.language and result.segments and not live:
                 self._language = result.language
             return result
-        raise AssertionError
 
 
 def _words(result: WindowResult) -> list[Word]:

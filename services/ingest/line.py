@@ -85,10 +85,11 @@ class Line:
 
         Who writes is refused after somebody else has written; who only listens learns of it here.
         """
+        before = self._last
         last = await self._read()
         async with self._turn:  # what was just being written is known now
             if last is None:
-                return not self._last
+                return not before
             headers = last.headers or {}
             self.ended = self.ended or headers.get(OP) in ENDS
             # What is known of the input stays: what this line would still write is refused.

@@ -61,6 +61,8 @@ ELSEWHERE = {
     "stream": "belongs to /v1/audio/transcriptions; here it is GET /jobs/{id}/events",
 }
 """What is asked for in the wrong place, and where it is."""
+LISTED = 5
+"""Unknown names that are told and compared; the comparison is slow, and a stranger's query may have a thousand."""
 
 _KNOWN = frozenset(Options.model_fields)
 _NAMES = sorted(_KNOWN | ALIASES.keys())
@@ -152,8 +154,10 @@ def _refuse(names: Collection[str]) -> None:
         raise Problem(Code.OPTION_REFUSED, detail + ".", options=refused, reasons=reasons)
     unknown = sorted(shown(name) for name in names if name not in _KNOWN)
     if unknown:
-        listed = ", ".join(f"`{name}`{_hint(name)}" for name in unknown)
-        raise Problem(Code.OPTION_UNKNOWN, f"Unknown: {listed}.", options=unknown, known=_NAMES)
+        listed = ", ".join(f"`{name}`{_hint(name)}" for name in unknown[:LISTED])
+        if len(unknown) > LISTED:
+            listed += f" and {len(unknown) - LISTED} more"
+        raise Problem(Code.OPTION_UNKNOWN, f"Unknown: {listed}.", options=unknown[:LISTED], known=_NAMES)
 
 
 def _hint(unknown: str) -> str:

@@ -227,6 +227,14 @@ async def test_a_cursor_of_a_lost_stream_begins_anew(ingest: Ingest, admin: Bus,
             await it.call.leave()
 
 
+async def test_a_first_word_at_the_moment_of_a_look(ingest: Ingest, admin: Bus, who: Who) -> None:
+    """Where nothing was on the bus a moment ago, and something is now, the session is there as before."""
+    async with open_door(ingest, admin) as door:
+        line = await door.open(who, Start())
+        looked, _ = await asyncio.gather(line.check(), line.write(bytes(320)))
+        assert looked
+
+
 async def test_a_session_does_not_last_for_ever(ingest: Ingest, admin: Bus, who: Who) -> None:
     """One that is kept alive for a day is ended by the clock, and whoever speaks on is told so."""
     async with open_door(ingest, admin) as door:

@@ -1,6 +1,7 @@
 """Jobs over HTTP: seen, waited for, read in every format, cancelled, erased; and /transcribe around them."""
 
 import asyncio
+import itertools
 import json
 
 import pytest
@@ -224,6 +225,16 @@ async def test_a_parameter_that_does_nothing_is_told(me: Caller, method: str, pa
     assert (answer.status, answer.code) == (400, "parameter_unknown")
     assert told in answer.json()["detail"]
     assert (await me("GET", f"/jobs/{job}")).json()["state"] == "accepted"
+
+
+async def test_of_many_unknown_names_a_few_are_told(me: Caller) -> None:
+    """Each is compared with what there is, and a stranger may send a thousand."""
+    names = "&".join("".join(letters) for letters in itertools.islice(itertools.permutations("username"), 1, 300))
+    for path in ("/generate-key", "/jobs"):
+        answer = await me("POST", f"{path}?{names}", data=b"RIFF")
+        assert answer.status in (400, 422)
+        assert answer.json()["detail"].count("`?)") <= 5
+        assert " more" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("path", ["/", "/livez", "/docs", "/v1/models"])

@@ -90,7 +90,10 @@ class Submissions:
 
     async def _begin(self, request: web.Request, read: Read) -> Fields:
         """The fields in the query, checked before anything else is read."""
-        fields = [(name, value) for name, value in request.query.items() if name not in CONTROLS]
+        # The name of a form's file, or of a job's, is given with that.
+        raw = not request.content_type.startswith("multipart/") and request.content_type != "application/json"
+        controls = CONTROLS if raw else CONTROLS - {"name"}
+        fields = [(name, value) for name, value in request.query.items() if name not in controls]
         if request.headers.get("Content-Encoding", "identity") != "identity":
             raise Problem(Code.ENCODED)
         await self._check(read(fields))

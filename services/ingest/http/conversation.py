@@ -110,9 +110,12 @@ class Conversation:
         job: str | None = None
         resuming = False
         try:
-            message = await self._asked(data)
+            message = await self._parsed(data)
             job = message.job_id if isinstance(message, Watch | Unwatch) else None
             resuming = isinstance(message, Resume)
+            # A session that is open keeps its own measure.
+            if not (self._call.open and isinstance(message, Finalize | KeepAlive | CloseStream)):
+                await self._limits.request(self._who.tenant)
             await self._do(message)
         except ConnectionError:
             raise
@@ -125,15 +128,12 @@ class Conversation:
             if in_vain or (isinstance(error, Problem) and error.code in CLOSING):
                 await self._writer.close(*close_of(error))
 
-    async def _asked(self, data: str) -> Watch | Unwatch | Ping | Spoken:
-        """The message. All count as requests but those of a session that is open, which keeps its own measure."""
-        message = None
+    async def _parsed(self, data: str) -> Watch | Unwatch | Ping | Spoken:
         try:
-            message = asked(data)
-        finally:
-            if not (self._call.open and isinstance(message, Finalize | KeepAlive | CloseStream)):
-                await self._limits.request(self._who.tenant)
-        return message
+            return asked(data)
+        except Problem:
+            await self._limits.request(self._who.tenant)  # what is no message counts all the same
+            raise
 
     async def _do(self, message: Watch | Unwatch | Ping | Spoken) -> None:
         match message:

@@ -7,7 +7,7 @@ from aiohttp import web
 
 from services.contracts.errors import Code, Problem
 from services.ingest.http.route import Route
-from services.ingest.options import shown
+from services.ingest.options import LISTED, shown
 
 
 def check_query(request: web.Request, route: Route) -> None:
@@ -17,9 +17,12 @@ def check_query(request: web.Request, route: Route) -> None:
     known = [param.name for param in route.params if param.where == "query"]
     unknown = sorted({shown(name) for name in request.query if name not in known})
     if unknown:
-        listed = ", ".join(f"`{name}`{_hint(name, known)}" for name in unknown)
+        listed = ", ".join(f"`{name}`{_hint(name, known)}" for name in unknown[:LISTED])
+        if len(unknown) > LISTED:
+            listed += f" and {len(unknown) - LISTED} more"
         there_are = ", ".join(f"`{name}`" for name in known) or "none"
-        raise Problem(Code.PARAMETER, f"Unknown: {listed}. Known here: {there_are}.", parameters=unknown, known=known)
+        detail = f"Unknown: {listed}. Known here: {there_are}."
+        raise Problem(Code.PARAMETER, detail, parameters=unknown[:LISTED], known=known)
 
 
 def _hint(unknown: str, known: Sequence[str]) -> str:

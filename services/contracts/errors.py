@@ -174,7 +174,11 @@ ERRORS: dict[Code, Kind] = {
     Code.SHARE_NOT_FOUND: Kind(404, "There is no such share", "Ask its owner for a new link; it may have expired."),
     Code.SHARE: Kind(422, "A share that cannot be made", "Correct what the detail names."),
     Code.TOO_MANY_SHARES: Kind(409, "The job has too many shares", "Revoke one that is no longer used."),
-    Code.NO_PEAKS: Kind(404, "There is no waveform", "Wait until the job is prepared; older and live jobs have none."),
+    Code.NO_PEAKS: Kind(
+        404,
+        "There is no waveform",
+        "Wait until the job is prepared, or drawn where a live session changed engines; older jobs have none.",
+    ),
     Code.UNAVAILABLE: Kind(
         503, "A part of the service is away", "Try again after Retry-After; nothing was done.", True
     ),

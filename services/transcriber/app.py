@@ -26,6 +26,7 @@ from services.transcriber.live.closing import Closing
 from services.transcriber.live.load import Load
 from services.transcriber.live.session import LiveSession
 from services.transcriber.live.sessions import Sessions
+from services.transcriber.live.waveforms import Waveforms
 from services.transcriber.loops import PartLoop, PrepareLoop
 from services.transcriber.meters import Meters
 from services.transcriber.prepare.cut import Cutter
@@ -60,7 +61,8 @@ async def transcriber(settings: TranscriberSettings, life: Life) -> AsyncIterato
         records = Records(bus, blobs)
         recent = Recent()
         assembler = Assembler(bus, blobs, records, recent, meters)
-        closing = Closing(bus, blobs, records, assembler)
+        waveforms = Waveforms(blobs, records, sandbox)
+        closing = Closing(bus, blobs, records, assembler, waveforms)
         load = Load(engine.slots, settings.live_sessions)
         sessions = Sessions(
             bus, load, name, lambda session: LiveSession(bus, sandbox, engine, closing, load, session, name), engine
@@ -85,6 +87,7 @@ async def transcriber(settings: TranscriberSettings, life: Life) -> AsyncIterato
         tasks.start(announcer.run(), name="announce")
         await _work(stack, settings, bus, blobs, records, assembler, engine, sandbox, rate, recent, load, meters, tasks)
         tasks.start(sessions.run(), name="live sessions")
+        tasks.start(waveforms.run(), name="draw waveforms")
         tasks.start(Forgetter(bus, records).run(), name="forget sessions")
         yield
 

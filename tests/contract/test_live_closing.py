@@ -1,5 +1,6 @@
 """How sessions end, on a real bus and store without an engine: what an engine that comes late may still do."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from services.ingest.asked import Asked, ask_of, manifest_of
 from services.runtime.bus import Bus, connect_bus
 from services.runtime.jsapi import read_last
 from services.runtime.kv import Conflict
+from services.runtime.lifecycle import cancel
 from services.runtime.metrics import Metrics
 from services.runtime.records import fresh
 from services.transcriber.assemble import Assembler
@@ -23,12 +25,15 @@ from services.transcriber.live.closing import Closing, End
 from services.transcriber.live.load import Load
 from services.transcriber.live.recover import past_of
 from services.transcriber.live.session import LiveSession
+from services.transcriber.live.waveforms import Waveforms
 from services.transcriber.meters import Meters
 from services.transcriber.prepare.media import Limits
+from services.transcriber.prepare.peaks import Peaks
 from services.transcriber.prepare.sandbox import Sandbox
 from services.transcriber.recent import Recent
 from tests.contract.ingest_support import Ingest
 from tests.engine_support import engine_of
+from tests.media import tone
 from tests.support import operator_of
 
 
@@ -40,10 +45,24 @@ async def bus(stack: Stack) -> AsyncIterator[Bus]:
 
 
 @pytest.fixture
-def closing(ingest: Ingest, bus: Bus) -> Closing:
+async def sandbox() -> AsyncIterator[Sandbox]:
+    """Starts when it is first needed."""
+    sandbox = Sandbox(Limits())
+    yield sandbox
+    await sandbox.close()
+
+
+@pytest.fixture
+def waveforms(ingest: Ingest, sandbox: Sandbox) -> Waveforms:
+    """What draws them, when it runs."""
+    return Waveforms(ingest.blobs, ingest.records, sandbox)
+
+
+@pytest.fixture
+def closing(ingest: Ingest, bus: Bus, waveforms: Waveforms) -> Closing:
     """What ends sessions."""
     assembler = Assembler(bus, ingest.blobs, ingest.records, Recent(), Meters(Metrics()))
-    return Closing(bus, ingest.blobs, ingest.records, assembler)
+    return Closing(bus, ingest.blobs, ingest.records, assembler, waveforms)
 
 
 async def begun(ingest: Ingest, who: Who) -> Session:
@@ -63,11 +82,12 @@ async def begun(ingest: Ingest, who: Who) -> Session:
     )
 
 
-async def sent(bus: Bus, session: Session) -> int:
-    """A second of audio; the sequence of the last message."""
+async def sent(bus: Bus, session: Session, sound: bytes = bytes(32_000)) -> int:
+    """Audio, silence if nothing else; the sequence of the last message."""
     last = 0
-    for n in range(10):
-        last = await bus.append(subjects.live_audio(session.session), bytes(3200), last, {OFFSET: str(n * 3200)})
+    for at in range(0, len(sound), 3200):
+        piece = sound[at : at + 3200]
+        last = await bus.append(subjects.live_audio(session.session), piece, last, {OFFSET: str(at)})
     return last
 
 
@@ -95,17 +115,61 @@ async def test_a_sleeper_writes_no_recording(ingest: Ingest, bus: Bus, who: Who,
 
 
 async def test_who_comes_after_the_outcome_says_only_that(
-    ingest: Ingest, bus: Bus, who: Who, closing: Closing, tmp_path: Path
+    ingest: Ingest, bus: Bus, who: Who, closing: Closing, sandbox: Sandbox, tmp_path: Path
 ) -> None:
     """Where an engine died between the outcome and its last word, the next one says that word and hears nothing."""
     session = await begun(ingest, who)
     await sent(bus, session)
     await closing.close(session, End((), 1.0, None, None, peaks=b"drawn"))
     async with engine_of(tmp_path, "digest") as engine:
-        await LiveSession(bus, Sandbox(Limits()), engine, closing, Load(1, None), session, "late").run()
+        await LiveSession(bus, sandbox, engine, closing, Load(1, None), session, "late").run()
     past = await past_of(bus.nc, session.session)
     assert past.ended is not None
     assert (past.ended.state, past.ended.duration, past.finals) == ("completed", 1.0, [])
     said = await bus.counts(subjects.LIVE, subjects.live_out(session.session))
     assert said == {subjects.live_out(session.session): 1}
     assert await read_last(bus.nc, subjects.LIVE, subjects.live_done(session.session)) is not None
+
+
+async def test_nobody_waits_for_a_waveform(
+    ingest: Ingest, bus: Bus, who: Who, closing: Closing, waveforms: Waveforms, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """A session without one has ended, and holds no place, before it is drawn: from the recording, whole."""
+    session, sound = await begun(ingest, who), tone(2.0).tobytes()
+    await sent(bus, session, sound)
+    await closing.close(session, End((), 2.0, None, None))
+    async with engine_of(tmp_path, "digest") as engine:
+        await LiveSession(bus, sandbox, engine, closing, Load(1, None), session, "second").run()
+    peaks = objects.peaks(who.tenant, session.session)
+    assert await read_last(bus.nc, subjects.LIVE, subjects.live_done(session.session)) is not None
+    assert await ingest.blobs.stat(peaks) is None
+    drawing = asyncio.create_task(waveforms.run())
+    try:
+        async with asyncio.timeout(30):
+            while await ingest.blobs.stat(peaks) is None:
+                await asyncio.sleep(0.05)
+    finally:
+        await cancel(drawing)
+    drawn = Peaks()
+    drawn.feed(sound)
+    assert await ingest.blobs.get(peaks) == drawn.close()
+
+
+async def test_nothing_is_drawn_of_an_erased_session(
+    ingest: Ingest, bus: Bus, who: Who, closing: Closing, waveforms: Waveforms
+) -> None:
+    """Its turn comes after others', and its owner may not wait for that."""
+    erased, other = await begun(ingest, who), await begun(ingest, who)
+    for session in (erased, other):
+        await sent(bus, session)
+        await closing.close(session, End((), 1.0, None, None))
+        closing.draw(session)
+    await ingest.eraser.erase(who.tenant, erased.session)
+    drawing = asyncio.create_task(waveforms.run())
+    try:
+        async with asyncio.timeout(30):
+            while await ingest.blobs.stat(objects.peaks(who.tenant, other.session)) is None:
+                await asyncio.sleep(0.05)
+    finally:
+        await cancel(drawing)
+    assert await ingest.stored(who.tenant, erased.session) == ["outcome.json"]

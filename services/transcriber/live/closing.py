@@ -27,6 +27,7 @@ from services.transcriber.assemble import Assembler, merge
 from services.transcriber.live.intake import received
 from services.transcriber.live.keep import Keeper
 from services.transcriber.live.recover import Past
+from services.transcriber.live.waveforms import Waveforms
 
 WAVE_FORMATS = {Encoding.PCM_S16LE: 1, Encoding.PCM_F32LE: 3, Encoding.ALAW: 6, Encoding.MULAW: 7}
 """Format tags of the WAVE header (RFC 2361)."""
@@ -69,11 +70,12 @@ class End:
 class Closing:
     """Turns sessions into jobs that have ended."""
 
-    def __init__(self, bus: Bus, blobs: Blobs, records: Records, assembler: Assembler) -> None:
+    def __init__(self, bus: Bus, blobs: Blobs, records: Records, assembler: Assembler, waveforms: Waveforms) -> None:
         self._bus = bus
         self._blobs = blobs
         self._records = records
         self._assembler = assembler
+        self._waveforms = waveforms
 
     def keeper(self, session: Session) -> Keeper:
         """For the words of a session while it lasts."""
@@ -163,13 +165,9 @@ class Closing:
         ended = await self._records.get(tenant, job)
         return ended.state if ended else State.COMPLETED
 
-    async def drawn(self, session: Session) -> bool:
-        """Whether there is a waveform. Raises `Unavailable`."""
-        return await self._blobs.stat(objects.peaks(session.tenant, session.session)) is not None
-
-    async def draw(self, session: Session, peaks: bytes) -> None:
-        """Add the waveform to a job that has ended."""
-        await until_there(lambda: self._blobs.put_once(objects.peaks(session.tenant, session.session), peaks))
+    def draw(self, session: Session) -> None:
+        """Have the waveform drawn of a job that has ended well, if it has none: it was not heard by one engine."""
+        self._waveforms.want(session)
 
     async def done(self, session: Session) -> None:
         """Take its sound off the bus, and tell everybody that the session needs no engine any more."""

@@ -82,10 +82,10 @@ class LiveSession:
             await self._told.say(
                 Ended(position=end.duration, state=state, duration=end.duration, finals=number, code=end.code)
             )
-        if past.ended is not None and past.ended.state == State.COMPLETED:
-            await self._draw()
         await until_there(self._keeper.forget)
         await self._closing.done(session)
+        if past.ended is not None and past.ended.state == State.COMPLETED:
+            self._closing.draw(session)
 
     async def _salvage(self) -> End:
         """The end of a session that the bus knows nothing of any more: what of it was kept in the store."""
@@ -93,16 +93,6 @@ class LiveSession:
         self._log.error("a live session was lost with the bus", job=self._session.session, finals=len(kept.finals))
         lost = ((kept.heard, kept.arrived),) if kept.arrived > kept.heard else ()
         return End(kept.finals, kept.arrived, self._language, Code.INTERRUPTED, gone=True, failed=lost)
-
-    async def _draw(self) -> None:
-        """The waveform of a session that was not heard by one engine from its beginning: it is decoded once more."""
-        if await until_there(lambda: self._closing.drawn(self._session)):
-            return
-        intake = Intake(self._bus.nc, self._sandbox, self._session, Past())
-        with suppress(MediaError, DecoderDied):  # the job has ended well, and is whole without it
-            async for _ in intake.blocks():
-                pass
-            await self._closing.draw(self._session, intake.peaks.close())
 
     async def _hear_out(self) -> End:
         """Hear the session to its end, keeping words in the store meanwhile."""

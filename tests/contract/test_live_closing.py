@@ -1,11 +1,13 @@
-"""How sessions end, on a real bus and store without an engine: what an engine that comes late may still do."""
+"""How sessions end, on a real bus and store without an engine: what ends none, and what who comes late may do."""
 
 import asyncio
+import signal
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from nats.aio.msg import Msg
 
 from infra.stack import Stack
 from services.contracts import objects, subjects
@@ -21,8 +23,9 @@ from services.runtime.lifecycle import cancel
 from services.runtime.metrics import Metrics
 from services.runtime.records import fresh
 from services.transcriber.assemble import Assembler
-from services.transcriber.live.closing import Closing, End
+from services.transcriber.live.closing import Closing, End, Over
 from services.transcriber.live.load import Load
+from services.transcriber.live.minutes import Minutes
 from services.transcriber.live.recover import past_of
 from services.transcriber.live.session import LiveSession
 from services.transcriber.live.waveforms import Waveforms
@@ -129,6 +132,43 @@ async def test_who_comes_after_the_outcome_says_only_that(
     said = await bus.counts(subjects.LIVE, subjects.live_out(session.session))
     assert said == {subjects.live_out(session.session): 1}
     assert await read_last(bus.nc, subjects.LIVE, subjects.live_done(session.session)) is not None
+
+
+async def asked_of_keys(bus: Bus) -> list[Msg]:
+    """Fills with every question whether a quota holds, from now on."""
+    asked: list[Msg] = []
+
+    async def take(message: Msg) -> None:
+        asked.append(message)
+
+    await bus.nc.subscribe(subjects.KEYS_RESERVE, cb=take)
+    await bus.nc.flush()
+    return asked
+
+
+async def test_who_speaks_waits_once_for_keys(ingest: Ingest, bus: Bus, who: Who, stack: Stack) -> None:
+    """While keys hangs it is asked now and then, and not at every word."""
+    session = await begun(ingest, who)
+    asked, minutes = await asked_of_keys(bus), Minutes(bus, session)
+    stack.process("keys").kill(signal.SIGSTOP)
+    try:
+        for seconds in (1.0, 2.0, 3.0):
+            await minutes.reserve(seconds)
+    finally:
+        stack.process("keys").kill(signal.SIGCONT)
+    assert len(asked) == 1
+
+
+async def test_an_account_that_is_gone_ends_no_session(ingest: Ingest, bus: Bus, who: Who) -> None:
+    """Keys that do not know a tenant are asked again after a while; only a quota that is used up ends a session."""
+    session = await begun(ingest, who)
+    asked, gone = await asked_of_keys(bus), session.model_copy(update={"tenant": "a" * 16})
+    for minutes in (Minutes(bus, gone), Minutes(bus, gone, later=0.0)):
+        await minutes.reserve(1.0)
+        await minutes.reserve(2.0)
+    assert len(asked) == 1 + 2
+    with pytest.raises(Over):
+        await Minutes(bus, session).reserve(1e9)
 
 
 async def test_nobody_waits_for_a_waveform(

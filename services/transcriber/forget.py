@@ -22,9 +22,11 @@ from services.runtime.logs import get_logger
 from services.runtime.records import Records
 
 EVERY = 60.0
-"""Seconds between two looks, for the bell that nobody heard."""
+"""Seconds between two looks at all, however often the bell rings: for bells that nobody heard, and what grows old."""
 PAUSE = 0.2
-"""Seconds between two looks at least, however often the bell rings: every job that is erased rings it."""
+"""Seconds between two looks at least: every job that is cancelled or erased rings the bell."""
+AGAIN = 2.0
+"""Seconds after which all are looked at when something was away."""
 KEPT = 6 * 3600.0
 """Seconds after its end for which a session can be resumed to read its last words again."""
 
@@ -33,11 +35,18 @@ class Forgetter:
     """Looks at sessions that have ended; one that is still heard is ended first, by whoever hears it."""
 
     def __init__(
-        self, bus: Bus, records: Records, *, kept: float = KEPT, clock: Callable[[], float] = time.time
+        self,
+        bus: Bus,
+        records: Records,
+        *,
+        kept: float = KEPT,
+        every: float = EVERY,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._bus = bus
         self._records = records
         self._kept = kept
+        self._every = every
         self._clock = clock
         self._forgotten: set[str] = set()
         self._rung: set[str] = set()
@@ -53,15 +62,22 @@ class Forgetter:
 
         ends = (subjects.cancel("*", "*"), f"{subjects.RELAY}.{subjects.ALL_LIVE_DONE}")
         bells = [await self._bus.nc.subscribe(subject, cb=ring) for subject in ends]
+        loop = asyncio.get_running_loop()
+        all_at = loop.time()
         try:
             while True:
                 rung, self._rung = self._rung, set()
                 self._bell.clear()
-                with suppress(Unavailable):
-                    await self.round(rung or None)
+                whole = loop.time() >= all_at
+                try:
+                    await self.round(None if whole else rung)
+                    if whole:
+                        all_at = loop.time() + self._every
+                except Unavailable:
+                    all_at = loop.time() + AGAIN  # and who rang is among them
                 await asyncio.sleep(PAUSE)
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(EVERY):
+                    async with asyncio.timeout_at(all_at):
                         await self._bell.wait()
         finally:
             with suppress(*AWAY):

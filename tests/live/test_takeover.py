@@ -151,6 +151,23 @@ async def test_a_sleeper_changes_nothing(digest: Stack, me: Caller) -> None:
     await check_job(me, it, SOUND)
 
 
+async def test_a_session_that_nobody_hears_is_told_so(digest: Stack, me: Caller) -> None:
+    """Where no engine is there to say how late it is the door says it, more each time, until words come again."""
+    transcriber = digest.process("transcriber")
+    async with listening(digest, me, prompt="cells") as it:
+        await it.speak(SOUND)
+        await it.until("final")
+        transcriber.kill(signal.SIGSTOP)
+        try:
+            while (first := await it.until("lag"))["seconds"] < 4.0:
+                pass
+            assert (await it.until("lag"))["seconds"] > first["seconds"]
+        finally:
+            transcriber.kill(signal.SIGCONT)
+        await it.close()
+    assert it.of("lag")[-1]["seconds"] < 1.0
+
+
 async def test_a_dead_holder_keeps_nothing(digest: Stack, me: Caller) -> None:
     """The lease of a process that is dead is taken by another on its machine, however long it still holds."""
     here, pid, began = this_process().rsplit("/", 2)

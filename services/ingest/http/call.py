@@ -13,6 +13,7 @@ from services.contracts.jobs import State
 from services.contracts.live import Encoding, LiveClose, Op, Ready, Received, Resume, Start, Summary
 from services.contracts.stream import Cursor
 from services.ingest.http.pace import Pace
+from services.ingest.http.unheard import Unheard
 from services.ingest.line import Line
 from services.ingest.live import SIGNATURE, LiveDoor, encoding_of
 from services.runtime.bus import Bus
@@ -117,8 +118,10 @@ class Call:
                 cursor=str(Cursor(epoch, after)) if after else None,
             ).model_dump_json(exclude_none=True)
         )
+        unheard = Unheard(self._bus, session.session, self._send)
         self._tasks = [
-            asyncio.create_task(self._follow(line, after, epoch), name="live results"),
+            asyncio.create_task(self._follow(line, after, epoch, unheard), name="live results"),
+            asyncio.create_task(unheard.run(), name="live engine"),
             asyncio.create_task(self._check(line), name="live line"),
             asyncio.create_task(self._acknowledge(line), name="live receipts"),
         ]
@@ -206,7 +209,7 @@ class Call:
             if self.over.done():
                 return
 
-    async def _follow(self, line: Line, after: int, epoch: str) -> None:
+    async def _follow(self, line: Line, after: int, epoch: str, unheard: Unheard) -> None:
         """Pass on what is heard, each message once and in order."""
         try:
             name = line.session.session
@@ -223,6 +226,7 @@ class Call:
                             await self._end(message, cursor)
                             return
                         await self._pass_on(message, cursor, name)
+                        await unheard.heard(message)
         except ConnectionError:
             pass  # whoever reads from the socket learns of it too
         except Unavailable as away:

@@ -90,14 +90,6 @@ class Home:
                 "needed. Make room, choose another disk with DESIFRE_HOME, or lower DESIFRE_MIN_FREE_BYTES."
             )
 
-    def check_secrets(self) -> None:
-        """Raise StackError where keys are kept and the secrets without which none of them works are not."""
-        if not self.secrets_file.exists() and (self.keys / "keys.db").exists():
-            raise StackError(
-                f"{self.secrets_file} is not there, and the keys in {self.keys} work by nothing else. Restore it from "
-                f"the back-up; if there is none, move {self.keys} away: the next start makes new secrets, for new keys."
-            )
-
     def known_ports(self) -> dict[str, int]:
         """The ports of the last start."""
         return dict(read_json(self.ports_file))

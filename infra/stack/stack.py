@@ -178,7 +178,6 @@ class Stack:
                     f"Port {http_port} on {host} is taken by another program. Stop that one, or choose another port: "
                     f"DESIFRE_HTTP_PORT={http_port + 1}."
                 )
-        self.home.check_secrets()
         known_secrets = secrets.load_or_make(self.home.secrets_file, specs.secret_names())
         return specs.Wiring(self.home, known_secrets, assigned, http_port, self._environ, self._settings)
 

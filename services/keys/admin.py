@@ -128,13 +128,15 @@ def list_keys(tenant: Annotated[str | None, typer.Option(help="Only this tenant'
 
     async def work(desk: Desk) -> None:
         now = datetime.now(UTC).timestamp()
-        rows = []
+        rows, signing = [], await desk.operator.signing_by_previous()
         for owner, key in await desk.operator.keys(tenant):
             state = "revoked" if key.revoked else "expired" if not key.live(now) else "works"
             if key.live(now) and key.deprecated:
                 state = "rotated"
             if key.pepper != desk.peppers.current.version:
                 state += ", previous pepper" if key.pepper in desk.peppers.versions else ", pepper lost"
+            if key.id in signing:
+                state += ", webhook secret of the previous pepper"
             times = (_day(key.created), _day(key.last_used), _day(key.expires))
             rows.append((key.id, owner.id, owner.username, key.scopes.replace(" ", ","), *times, state))
         _show("KEY TENANT USER SCOPES MADE USED EXPIRES STATE", rows)
@@ -213,13 +215,18 @@ def drop_key(
 
 
 @commands.command(hidden=True)
-def unmoved() -> None:
-    """How many keys that work stand under another pepper than the present one; for `desifre pepper`."""
+def unmoved(
+    revoke: Annotated[bool, typer.Option("--revoke", help="End those keys, where no service runs.")] = False,
+) -> None:
+    """For `desifre pepper`, what works by another pepper than the present one: keys, keys that sign, invitations."""
 
-    async def work(desk: Desk) -> int:
-        return sum(
-            n for version, n in (await desk.operator.by_pepper()).items() if version != desk.peppers.current.version
-        )
+    async def work(desk: Desk) -> str:
+        if revoke:
+            return f"{await desk.operator.revoke_unmoved()} revoked"
+        current = desk.peppers.current.version
+        keys = sum(n for version, n in (await desk.operator.by_pepper()).items() if version != current)
+        signing, invited = await desk.operator.signing_by_previous(), await desk.operator.invited_by_previous()
+        return f"{keys} {len(signing)} {invited}"
 
     typer.echo(_do(work))
 

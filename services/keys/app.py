@@ -108,7 +108,7 @@ async def _check_peppers(operator: Operator, peppers: Peppers) -> None:
     if lost and lost == sum(found.values()):
         raise LostPepper(
             "DESIFRE_KEYS_PEPPER: The keys in the database were made under another one, and none of them would work. "
-            "Restore the secrets that belong to this database."
+            "Restore the secrets that belong to this database; if they are to be gone, revoke those keys first."
         )
     if lost:
         get_logger().error("keys under a pepper that is not known", count=lost)

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.contracts.auth import DEFAULT_SCOPES, NewKey, Scope, fingerprint, well_formed
@@ -13,7 +13,7 @@ from services.keys.ledger import day_of
 from services.keys.mint import Mint
 from services.keys.settings import KeysSettings
 from services.keys.store import Store
-from services.keys.tables import Day, Invite, Key, Tenant
+from services.keys.tables import Day, Invite, Key, Tenant, WebhookSecret
 from services.keys.tokens import LABEL_MAX, Peppers, invite_text, new_invite, valid_label
 
 
@@ -119,11 +119,42 @@ class Operator:
 
     async def by_pepper(self) -> dict[str, int]:
         """How many keys that work stand under which version of the pepper."""
-        now = self._clock()
-        query = select(Key.pepper, func.count()).where(Key.revoked.is_(None)).group_by(Key.pepper)
-        query = query.where(Key.expires.is_(None) | (Key.expires > now))
+        query = select(Key.pepper, func.count()).where(*self._live()).group_by(Key.pepper)
         async with self._store.read() as connection:
             return {row[0]: row[1] for row in await connection.execute(query)}
+
+    async def signing_by_previous(self) -> set[str]:
+        """Ids of keys that work and have a webhook secret which signs and follows from the previous pepper.
+
+        Those never move over: another pepper would be another secret, and its receiver knows this one.
+        """
+        query = select(Key.id).join(WebhookSecret, WebhookSecret.key_id == Key.id).where(*self._live()).distinct()
+        query = query.where(WebhookSecret.until.is_(None) | (WebhookSecret.until > self._clock()))
+        async with self._store.read() as connection:
+            rows = await connection.execute(query.where(WebhookSecret.pepper.in_(self._peppers.versions[1:])))
+            return {row[0] for row in rows}
+
+    async def invited_by_previous(self) -> int:
+        """How many invitations that are good for a sign-up stand under the previous pepper: they never move over."""
+        query = select(func.count()).select_from(Invite)
+        query = query.where(Invite.uses > 0, Invite.pepper.in_(self._peppers.versions[1:]))
+        async with self._store.read() as connection:
+            return (await connection.execute(query)).scalar_one()
+
+    async def revoke_unmoved(self) -> int:
+        """End every key that stands under another pepper than the present one; how many. Nobody is told."""
+        now = self._clock()
+        async with self._store.write() as session:
+            query = select(Key).where(*self._live(), Key.pepper != self._peppers.current.version)
+            keys = (await session.scalars(query.with_for_update())).all()
+            for key in keys:
+                key.revoked = now
+                self._mint.record(session, "revoke", key.tenant, key.id, "its pepper was forgotten")
+        return len(keys)
+
+    def _live(self) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+        """What holds of a key that works, as `Key.live` has it."""
+        return Key.revoked.is_(None), or_(Key.expires.is_(None), Key.expires > self._clock())
 
 
 def _as_label(username: str) -> str:

@@ -9,29 +9,86 @@ import pytest
 
 from infra.stack import Stack
 from services.contracts import subjects
-from services.contracts.auth import Claims, CreateKey, NewKey, Verify, fingerprint
+from services.contracts.auth import Claims, CreateKey, KeyRef, NewKey, Verify, fingerprint
 from services.contracts.errors import Problem
 from services.runtime.bus import Bus, connect_bus
+from tests.contract.keys_support import DAY, PEPPER, Clock, House, audit, house
 from tests.support import operator_of
+
+NEW = "the-pepper-of-this-year-long-enough-to-be-one"
 
 
 async def test_a_new_pepper_costs_no_key_that_is_used(tmp_path: Path) -> None:
     """Keys that are used move over; the old pepper goes when all have, or by force, and then with the others."""
     async with standing(tmp_path) as stack, connect_bus(operator_of(stack)) as bus:
         used, idle = [await bus.request(subjects.KEYS_CREATE, CreateKey(username=name), NewKey) for name in "ab"]
+        # The service would go on with the old pepper, and the operator's commands would take the new one.
+        assert_refused(pepper(tmp_path), "`desifre down` first")
     assert "desifre pepper --forget" in pepper(tmp_path)[1]
     assert pepper(tmp_path)[0] == 1  # two at a time
     async with standing(tmp_path) as stack, connect_bus(operator_of(stack)) as bus:
         assert (await verified(bus, used)).tenant == used.tenant
-    code, told = pepper(tmp_path, "--forget")
-    assert code == 1
-    assert told.startswith("desifre: 1 keys have not moved over yet")
+        assert_refused(pepper(tmp_path, "--forget", "--force"), "`desifre down` first")
+    assert_refused(pepper(tmp_path, "--forget"), "for ever: 1 keys that have not moved over; 0 keys")
     assert pepper(tmp_path, "--forget", "--force")[0] == 0
     async with standing(tmp_path) as stack, connect_bus(operator_of(stack)) as bus:
         assert (await verified(bus, used)).tenant == used.tenant
         with pytest.raises(Problem):
             await verified(bus, idle)
     assert "`desifre pepper` makes a new one" in pepper(tmp_path, "--forget")[1]
+    # One that leaked, thrown away before anybody used a key.
+    assert pepper(tmp_path)[0] == 0
+    assert "With it went: 1 keys" in pepper(tmp_path, "--forget", "--force")[1]
+    async with standing(tmp_path) as stack, connect_bus(operator_of(stack)) as bus:
+        with pytest.raises(Problem):
+            await verified(bus, used)
+
+
+async def test_what_never_moves_over_is_counted(tmp_path: Path) -> None:
+    """Webhook secrets that sign and invitations that are good keep the previous pepper; what has ended does not."""
+    clock = Clock()
+    async with house(tmp_path, clock) as there:
+        key, ended = await there.sign_up(), await there.sign_up()
+        for one in (key, ended):
+            await there.webhooks.rotate(KeyRef(tenant=one.tenant, key_id=one.key_id))
+        await there.operator.invite(2)
+        assert await counted(there) == (set(), 0)
+    async with house(tmp_path, clock, keys_pepper=NEW, keys_pepper_previous=PEPPER, signup="invite") as there:
+        assert await counted(there) == ({key.key_id, ended.key_id}, 1)
+        await there.keys.revoke(KeyRef(tenant=ended.tenant, key_id=ended.key_id))
+        await there.operator.invite(1)
+        await there.webhooks.rotate(KeyRef(tenant=key.tenant, key_id=key.key_id))
+        assert await counted(there) == ({key.key_id}, 1)
+        clock.now += DAY + 1  # the secret before the new one signs no more
+        assert await counted(there) == (set(), 1)
+    async with house(tmp_path, clock, keys_pepper=NEW) as there:
+        assert await counted(there) == (set(), 0)  # gone already: nothing is lost by forgetting another pepper
+
+
+async def test_keys_that_end_by_force_are_revoked(tmp_path: Path) -> None:
+    """Each leaves its line in the audit, and those that moved over or had ended are left alone."""
+    async with house(tmp_path) as there:
+        idle, used, ended = [await there.sign_up() for _ in range(3)]
+        await there.keys.revoke(KeyRef(tenant=ended.tenant, key_id=ended.key_id))
+    async with house(tmp_path, keys_pepper=NEW, keys_pepper_previous=PEPPER) as there:
+        assert await there.works(used.api_key)
+        await there.verifier.flush()
+        before = await audit(there)
+        assert await there.operator.revoke_unmoved() == 1
+        assert await audit(there) == [*before, ("revoke", idle.key_id)]
+        assert await there.works(used.api_key)
+        assert set(await there.operator.by_pepper()) == {there.settings.peppers.current.version}
+
+
+async def counted(there: House) -> tuple[set[str], int]:
+    """Keys that sign by the previous pepper, and invitations."""
+    return await there.operator.signing_by_previous(), await there.operator.invited_by_previous()
+
+
+def assert_refused(done: tuple[int, str], why: str) -> None:
+    """A command ended with 1 and said this."""
+    assert done[0] == 1
+    assert why in done[1]
 
 
 def standing(home: Path) -> Stack:

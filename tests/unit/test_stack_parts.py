@@ -5,13 +5,15 @@ import socket
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from infra.nats import config
 from infra.nats.permissions import Permissions
-from infra.stack import StackError, ports, secrets
+from infra.stack import StackError, bucket, commands, pepper, ports, secrets
 from infra.stack.home import Home, HomeLock
 from infra.stack.logs import LogFile, tail
 from infra.stack.restarts import RestartPolicy
@@ -152,11 +154,43 @@ def test_the_configuration_of_the_bus_holds_no_password(tmp_path: Path) -> None:
 
 
 def test_lost_secrets_of_a_home_with_keys_are_not_made_anew(tmp_path: Path) -> None:
-    """The start is refused and says what to restore; a home without keys gets its secrets."""
+    """The start and every command that needs them say what to restore; a home without keys gets its secrets."""
     home = Home(tmp_path)
     home.prepare()
-    home.check_secrets()
+    secrets.load_or_make(home.secrets_file, ["keys.pepper"])
+    home.secrets_file.unlink()
+    with pytest.raises(StackError, match="never started"):
+        pepper.renew(home)
     (home.keys / "keys.db").touch()
-    with pytest.raises(StackError, match="Restore it from the back-up"):
-        home.check_secrets()
+    commands_that_need_them: list[Callable[[], object]] = [
+        lambda: secrets.load_or_make(home.secrets_file, ["keys.pepper"]),
+        lambda: pepper.renew(home),
+        lambda: bucket.show(home, {}),
+        lambda: commands.inside(home, {}, "keys-admin", ["list"]),
+    ]
+    for command in commands_that_need_them:
+        with pytest.raises(StackError, match="Restore it from the back-up"):
+            command()
     assert not home.secrets_file.exists()
+
+
+def test_a_command_on_a_home_that_was_never_started_leaves_nothing_behind(tmp_path: Path) -> None:
+    """It says so, and makes no folder that would look like a home."""
+    home = Home(tmp_path / "home")
+    for command in (lambda: pepper.renew(home), lambda: secrets.make_anew(home.secrets_file, "nats.reader")):
+        with pytest.raises(StackError, match="never started"):
+            command()
+    assert not home.root.exists()
+
+
+def test_commands_at_the_same_time_lose_no_secret(tmp_path: Path) -> None:
+    """Whoever changes the secrets of a home waits for whoever changes them already, and keeps what that one made."""
+    path = tmp_path / "secrets" / "stack.json"
+    path.parent.mkdir()
+    secrets.load_or_make(path, ["keys.pepper"])
+    names = [f"s3.drop.{number}" for number in range(12)]
+    with ThreadPoolExecutor(len(names)) as operators:
+        made = dict(zip(names, operators.map(lambda name: secrets.make_anew(path, name)[name], names), strict=True))
+    known = secrets.load(path)
+    assert {name: known[name] for name in names} == made
+    assert sorted(file.name for file in path.parent.iterdir()) == [".lock", "stack.json"]

@@ -1,13 +1,13 @@
 """A new pepper of the keys by the operator's command, on the launcher's own home."""
 
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from infra.stack import Stack
+from infra.stack import Stack, secrets
+from infra.stack.__main__ import main
+from infra.stack.home import Home
 from services.contracts import subjects
 from services.contracts.auth import Claims, CreateKey, KeyRef, NewKey, Verify, fingerprint
 from services.contracts.errors import Problem
@@ -18,30 +18,44 @@ from tests.support import operator_of
 NEW = "the-pepper-of-this-year-long-enough-to-be-one"
 
 
-async def test_a_new_pepper_costs_no_key_that_is_used(tmp_path: Path) -> None:
+Pepper = Callable[..., tuple[int, str]]
+"""`desifre pepper …` on the home of the test: its exit code, and what it says."""
+
+
+@pytest.fixture
+def pepper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Pepper:
+    def command(*arguments: str) -> tuple[int, str]:
+        monkeypatch.setenv("DESIFRE_HOME", str(tmp_path))
+        code = main(["pepper", *arguments])
+        return code, "".join(capsys.readouterr())
+
+    return command
+
+
+async def test_a_new_pepper_costs_no_key_that_is_used(tmp_path: Path, pepper: Pepper) -> None:
     """Keys that are used move over; the old pepper goes when all have, or by force, and then with the others."""
     async with standing(tmp_path) as stack, connect_bus(operator_of(stack)) as bus:
         used, idle = [await bus.request(subjects.KEYS_CREATE, CreateKey(username=name), NewKey) for name in "ab"]
         # The service would go on with the old pepper, and the operator's commands would take the new one.
-        assert_refused(pepper(tmp_path), "`desifre down` first")
-    assert "desifre pepper --forget" in pepper(tmp_path)[1]
-    assert pepper(tmp_path)[0] == 1  # two at a time
+        assert_refused(pepper(), "`desifre down` first")
+    assert "desifre pepper --forget" in pepper()[1]
+    assert pepper()[0] == 1  # two at a time
     async with standing(tmp_path) as stack, connect_bus(operator_of(stack)) as bus:
         assert (await verified(bus, used)).tenant == used.tenant
-        assert_refused(pepper(tmp_path, "--forget", "--force"), "`desifre down` first")
-    assert_refused(pepper(tmp_path, "--forget"), "for ever: 1 keys that have not moved over; 0 keys")
-    assert pepper(tmp_path, "--forget", "--force")[0] == 0
+        assert_refused(pepper("--forget", "--force"), "`desifre down` first")
+        new = stack.wiring.secrets["keys.pepper"]
+    assert_refused(pepper("--forget"), "for ever: 1 keys that have not moved over; 0 keys")
+    assert pepper("--forget", "--force")[0] == 0
+    known = secrets.load(Home(tmp_path).secrets_file)
+    assert (known["keys.pepper"], known.get("keys.pepper.previous")) == (new, None)
+    assert "`desifre pepper` makes a new one" in pepper("--forget")[1]
+    # Another one that is thrown away before anybody used a key: of the two there were, one had moved over.
+    assert pepper()[0] == 0
+    assert "With it went: 1 keys" in pepper("--forget", "--force")[1]
     async with standing(tmp_path) as stack, connect_bus(operator_of(stack)) as bus:
-        assert (await verified(bus, used)).tenant == used.tenant
-        with pytest.raises(Problem):
-            await verified(bus, idle)
-    assert "`desifre pepper` makes a new one" in pepper(tmp_path, "--forget")[1]
-    # One that leaked, thrown away before anybody used a key.
-    assert pepper(tmp_path)[0] == 0
-    assert "With it went: 1 keys" in pepper(tmp_path, "--forget", "--force")[1]
-    async with standing(tmp_path) as stack, connect_bus(operator_of(stack)) as bus:
-        with pytest.raises(Problem):
-            await verified(bus, used)
+        for made in (used, idle):
+            with pytest.raises(Problem):
+                await verified(bus, made)
 
 
 async def test_what_never_moves_over_is_counted(tmp_path: Path) -> None:
@@ -99,15 +113,3 @@ def standing(home: Path) -> Stack:
 async def verified(bus: Bus, made: NewKey) -> Claims:
     """Who the key is, as keys says."""
     return await bus.request(subjects.KEYS_VERIFY, Verify(fingerprint=fingerprint(made.api_key)), Claims)
-
-
-def pepper(home: Path, *arguments: str) -> tuple[int, str]:
-    """Exit code of `desifre pepper …`, and what it says."""
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "infra.stack", "pepper", *arguments],
-        env={**os.environ, "DESIFRE_HOME": str(home)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.returncode, done.stdout + done.stderr

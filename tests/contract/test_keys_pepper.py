@@ -1,9 +1,11 @@
 """A new pepper of the keys by the operator's command, on the launcher's own home."""
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from infra.stack import Stack, secrets
 from infra.stack.__main__ import main
@@ -11,8 +13,9 @@ from infra.stack.home import Home
 from services.contracts import subjects
 from services.contracts.auth import Claims, CreateKey, KeyRef, NewKey, Verify, fingerprint
 from services.contracts.errors import Problem
+from services.keys.admin import commands
 from services.runtime.bus import Bus, connect_bus
-from tests.contract.keys_support import DAY, PEPPER, Clock, House, audit, house
+from tests.contract.keys_support import DAY, PEPPER, Clock, House, audit, house, settings_for
 from tests.support import operator_of
 
 NEW = "the-pepper-of-this-year-long-enough-to-be-one"
@@ -69,6 +72,8 @@ async def test_what_never_moves_over_is_counted(tmp_path: Path) -> None:
         assert await counted(there) == (set(), 0)
     async with house(tmp_path, clock, keys_pepper=NEW, keys_pepper_previous=PEPPER, signup="invite") as there:
         assert await counted(there) == ({key.key_id, ended.key_id}, 1)
+        assert await asked(tmp_path, "unmoved") == "2 2 1\n"
+        assert (await asked(tmp_path, "list")).count(", previous pepper, webhook secret of the previous pepper\n") == 2
         await there.keys.revoke(KeyRef(tenant=ended.tenant, key_id=ended.key_id))
         await there.operator.invite(1)
         await there.webhooks.rotate(KeyRef(tenant=key.tenant, key_id=key.key_id))
@@ -97,6 +102,16 @@ async def test_keys_that_end_by_force_are_revoked(tmp_path: Path) -> None:
 async def counted(there: House) -> tuple[set[str], int]:
     """Keys that sign by the previous pepper, and invitations."""
     return await there.operator.signing_by_previous(), await there.operator.invited_by_previous()
+
+
+async def asked(home: Path, command: str) -> str:
+    """What a command of `desifre keys` says, under the new pepper and the previous one."""
+    env = {
+        "DESIFRE_KEYS_DATABASE_URL": settings_for(home).keys_database_url,
+        "DESIFRE_KEYS_PEPPER": NEW,
+        "DESIFRE_KEYS_PEPPER_PREVIOUS": PEPPER,
+    }
+    return (await asyncio.to_thread(CliRunner().invoke, commands, [command], env=env)).stdout
 
 
 def assert_refused(done: tuple[int, str], why: str) -> None:

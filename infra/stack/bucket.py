@@ -108,7 +108,7 @@ def _keys(home: Home, environ: Mapping[str, str], *arguments: str) -> Sequence[S
 
 
 def _wiring(home: Home, environ: Mapping[str, str], known: Mapping[str, str]) -> specs.Wiring:
-    return specs.Wiring(home, known, home.known_ports(), specs.DEFAULT_HTTP_PORT, environ)
+    return specs.Wiring(home, known, home.ports(), specs.DEFAULT_HTTP_PORT, environ)
 
 
 def _store_of(home: Home) -> int | None:

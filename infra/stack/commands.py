@@ -199,7 +199,7 @@ def inside(
     wiring = specs.Wiring(
         home,
         secrets.load(home.secrets_file),
-        home.known_ports(),
+        home.ports(),
         http_port=_number(environ, "DESIFRE_HTTP_PORT", specs.DEFAULT_HTTP_PORT),
         environ=environ,
     )
@@ -213,8 +213,9 @@ def nats_grant(home: Home, environ: Mapping[str, str], tenant: str) -> int:
     """
     check_tenant(tenant)
     user = permissions.guest(tenant).user
+    ports = home.ports()
     known = secrets.make_anew(home.secrets_file, f"nats.{user}")
-    wiring = specs.Wiring(home, known, home.known_ports(), specs.DEFAULT_HTTP_PORT, environ)
+    wiring = specs.Wiring(home, known, ports, specs.DEFAULT_HTTP_PORT, environ)
     wiring.write_bus_configuration()
     state = read_json(home.state_file) if HomeLock(home).holder() is not None else {}
     for process in state.get("processes", []):

@@ -91,8 +91,16 @@ class Home:
             )
 
     def known_ports(self) -> dict[str, int]:
-        """The ports of the last start."""
+        """The ports of the last start; none on a home that was not started, or was restored from a back-up since."""
         return dict(read_json(self.ports_file))
+
+    def ports(self) -> dict[str, int]:
+        """The ports of the last start. Raises StackError where none are known."""
+        if not (known := self.known_ports()):
+            raise StackError(
+                f"{self.ports_file} is not there: start once with `desifre up --detach`, then do it again."
+            )
+        return known
 
 
 class HomeLock:

@@ -13,7 +13,7 @@ import pytest
 
 from infra.nats import config
 from infra.nats.permissions import Permissions
-from infra.stack import StackError, bucket, commands, pepper, ports, secrets
+from infra.stack import StackError, bucket, commands, pepper, ports, secrets, specs
 from infra.stack.home import Home, HomeLock
 from infra.stack.logs import LogFile, tail
 from infra.stack.restarts import RestartPolicy
@@ -181,6 +181,16 @@ def test_a_command_on_a_home_that_was_never_started_leaves_nothing_behind(tmp_pa
         with pytest.raises(StackError, match="never started"):
             command()
     assert not home.root.exists()
+
+
+def test_a_restored_home_asks_to_be_started_first(tmp_path: Path) -> None:
+    """The ports of the last start are in no back-up: the commands that need them say so."""
+    home = Home(tmp_path)
+    home.secrets_file.parent.mkdir()
+    secrets.load_or_make(home.secrets_file, specs.secret_names())
+    for command in (lambda: commands.inside(home, {}, "keys-admin", ["list"]), lambda: bucket.show(home, {})):
+        with pytest.raises(StackError, match="start once with `desifre up --detach`"):
+            command()
 
 
 def test_commands_at_the_same_time_lose_no_secret(tmp_path: Path) -> None:

@@ -50,11 +50,7 @@ async def transcriber(settings: TranscriberSettings, life: Life) -> AsyncIterato
         bus = await stack.enter_async_context(connect_bus(settings))
         blobs = await stack.enter_async_context(open_blobs(settings))
         sandbox = Sandbox(Limits(max_seconds=settings.max_audio_seconds), allow_weak=settings.allow_weak_sandbox)
-        await sandbox.start()
-        stack.push_async_callback(sandbox.close)
         engine = await stack.enter_async_context(open_engine(settings, blobs))
-        await until_there(bus.ensure_streams)
-        await until_there(lambda: blobs.check_conditional("probe/transcriber"))
         meters = Meters(metrics)
         rate = Rate(engine.slots, meters)
         name = secrets.token_hex(6)
@@ -67,6 +63,12 @@ async def transcriber(settings: TranscriberSettings, life: Life) -> AsyncIterato
         sessions = Sessions(
             bus, load, name, lambda session: LiveSession(bus, sandbox, engine, closing, load, session, name), engine
         )
+        early = await stack.enter_async_context(Tasks(life.died))
+        early.start(sessions.warm(), name="warm")
+        await sandbox.start()
+        stack.push_async_callback(sandbox.close)
+        await until_there(bus.ensure_streams)
+        await until_there(lambda: blobs.check_conditional("probe/transcriber"))
         announcer = Announcer(
             bus,
             engine,

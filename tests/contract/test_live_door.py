@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from services.contracts.auth import Scope
 from services.contracts.errors import Code, Problem
 from services.contracts.events import EngineCard, ModelCard
 from services.contracts.ids import new_job_id
-from services.contracts.live import OFFSET, OP, LiveCard, Op, Quiet, Resume, Start
+from services.contracts.live import OFFSET, OP, Lease, LiveCard, Op, Quiet, Resume, Session, Start
 from services.ingest.engines import Engines
 from services.ingest.http.call import Call
 from services.ingest.line import LASTS
@@ -24,7 +25,12 @@ from services.ingest.settings import Settings
 from services.runtime.bus import Bus, connect_bus
 from services.runtime.jsapi import Unavailable
 from services.runtime.lifecycle import Tasks
+from services.transcriber.live.holder import this_process
+from services.transcriber.live.load import Load
+from services.transcriber.live.session import LiveSession
+from services.transcriber.live.sessions import Sessions
 from tests.contract.ingest_support import Ingest
+from tests.engine_support import engine_of
 from tests.support import operator_of
 
 CARD = EngineCard(
@@ -233,6 +239,26 @@ async def test_a_first_word_at_the_moment_of_a_look(ingest: Ingest, admin: Bus, 
         line = await door.open(who, Start())
         looked, _ = await asyncio.gather(line.check(), line.write(bytes(320)))
         assert looked
+
+
+async def test_a_session_that_lost_its_engine_finds_its_model(
+    ingest: Ingest, admin: Bus, who: Who, tmp_path: Path
+) -> None:
+    """An engine that starts loads the model of a session that nobody holds, before all else; not of a held one."""
+
+    def unused(_: Session) -> LiveSession:
+        raise AssertionError
+
+    async with open_door(ingest, admin) as door, engine_of(tmp_path, "digest") as engine:
+        name = (await door.open(who, Start())).session.session
+        sessions = Sessions(admin, Load(1, None), "e", unused, engine)
+        held = Lease(engine="other", since=0.0, process=this_process())
+        revision = await admin.kv(subjects.SESSIONS).create(name, held.encode(), 60.0)
+        await sessions.warm()
+        assert engine.pid is None
+        await admin.kv(subjects.SESSIONS).delete(name, revision)
+        await sessions.warm()
+        assert engine.pid is not None
 
 
 async def test_a_session_does_not_last_for_ever(ingest: Ingest, admin: Bus, who: Who) -> None:

@@ -73,27 +73,40 @@ class Sessions:
             with suppress(*AWAY):
                 await subscription.unsubscribe()
 
+    async def warm(self) -> None:
+        """Load the model of a session that lost its engine, while the rest of this process starts."""
+        with suppress(Unavailable):
+            for name in await self._unended():
+                if await self._free(name) and (session := await self._session(name)) is not None:
+                    await self._warm(session.options.model)
+                    return
+
     async def _look(self) -> None:
         """Claim sessions that nobody hears. The oldest first: whoever waits longest lost an engine."""
-        opened = await self._bus.counts(subjects.LIVE, subjects.ALL_LIVE_OPEN)
-        if not opened:
-            return
-        done = {_session_of(subject) for subject in await self._bus.counts(subjects.LIVE, subjects.ALL_LIVE_DONE)}
-        unheard = {_session_of(subject) for subject in opened} - done - self._held.keys()
+        unheard = [name for name in await self._unended() if name not in self._held]
         self._without_model = {name: since for name, since in self._without_model.items() if name in unheard}
-        for session in sorted(unheard):
+        for session in unheard:
             if len(self._held) >= self._load.capacity:
                 return
             await self._claim(session)
 
-    async def _claim(self, name: str) -> None:
+    async def _unended(self) -> list[str]:
+        """The sessions that have not become jobs, oldest first."""
+        opened = await self._bus.counts(subjects.LIVE, subjects.ALL_LIVE_OPEN)
+        done = await self._bus.counts(subjects.LIVE, subjects.ALL_LIVE_DONE) if opened else {}
+        return sorted({_session_of(subject) for subject in opened} - {_session_of(subject) for subject in done})
+
+    async def _session(self, name: str) -> Session | None:
         found = await read_last(self._bus.nc, subjects.LIVE, subjects.live_open(name))
-        if found is None:
-            return
         try:
-            session = Session.model_validate_json(found.data)
+            return Session.model_validate_json(found.data) if found else None
         except ValidationError:
             self._log.error("a session cannot be read", job=name)
+            return None
+
+    async def _claim(self, name: str) -> None:
+        session = await self._session(name)
+        if session is None:
             return
         if not self._engine.available(session.options.model) and time.time() - self._missed(name) < LET_OTHERS:
             return
@@ -124,6 +137,11 @@ class Sessions:
         with suppress(Conflict):  # another was faster
             return await self._kv.update(name, lease, held.revision, LEASE)
         return None
+
+    async def _free(self, name: str) -> bool:
+        """Whether nobody holds this session, or one that is dead."""
+        held = await self._kv.get(name)
+        return held is None or is_gone(Lease.model_validate_json(held.value).process)
 
     async def _warm(self, model: str) -> None:
         with suppress(EngineError):  # whoever needs it is told

@@ -12,6 +12,8 @@ Job = dict[str, Any]
 WAIT = 30
 """Seconds that one look at a job may wait for it to change."""
 CHUNK = 1 << 20
+HEARTBEAT = 20.0
+"""Seconds without a word from the server after which it is asked for one; half of that later the connection is dead."""
 
 
 class Refused(Exception):  # noqa: N818 - the server's word
@@ -85,7 +87,7 @@ class Api:
     async def socket(self) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
         """A socket to speak and listen."""
         try:
-            async with self._session.ws_connect(self._url + "/ws") as ws:
+            async with self._session.ws_connect(self._url + "/ws", heartbeat=HEARTBEAT) as ws:
                 yield ws
         except aiohttp.WSServerHandshakeError as error:
             try:

@@ -12,14 +12,22 @@ from typing import Annotated, Any
 import aiohttp
 import typer
 
-from services.cli.api import Api, Unreachable
+from services.cli.api import Api, Refused, Unreachable
 from services.cli.commands.client import HERE, Key, Url, run_with
-from services.cli.sound import File, Microphone, NoSound
+from services.cli.sound import PIECE, RATE, File, Microphone, NoSound
+from services.contracts.errors import Code
+from services.contracts.live import RESUME_WITHIN
 
-TRIES = 30
-"""Attempts, a second apart, to take up a session whose connection broke."""
+AWAY = 2 * RESUME_WITHIN
+"""Seconds for which a server that is away is waited for: about as much of what is said is kept here. A session waits
+for half of them; then another one takes what is kept."""
+PASSING = (Code.UNAVAILABLE, Code.RATE_LIMIT)
+"""Errors behind which the same is asked again."""
+BUSY = (429, 503)
+"""The same, as the answer to who opens a socket."""
 KEPT = 4 << 20
 """Bytes of sound that wait here until they are safe; what reads a file waits for them."""
+CLOSE = json.dumps({"type": "close"})
 
 
 def register(root: typer.Typer) -> None:
@@ -89,6 +97,9 @@ class _Screen:
             self._draw(message["text"])
         elif kind == "error":
             typer.echo(f"desifre: {message['code']}: {message['title']}. {message.get('detail') or ''}", err=True)
+        elif kind == "summary" and (error := message.get("error")):
+            self.end_line()
+            typer.echo(f"desifre: {error['code']}: {error['title']}. {error.get('detail') or ''}", err=True)
         elif kind == "lag" and self._moving:
             typer.echo(f"desifre: {message['seconds']:.1f} s behind", err=True)
 
@@ -105,7 +116,7 @@ class _Screen:
 
 
 class _Conversation:
-    """One session; a broken connection is taken up again with what was not yet safe."""
+    """A session; a broken connection is taken up again with what was not yet safe, by another session where it must."""
 
     def __init__(self, api: Api, sound: AsyncIterator[bytes], screen: _Screen) -> None:
         self._api = api
@@ -116,34 +127,61 @@ class _Conversation:
         self._ended = False
         self._session: str | None = None
         self._cursor: str | None = None
+        self._begun = False
+        """Whether there was a session: from then on there is sound to be saved, and a server is waited for."""
         self._more = asyncio.Event()
         self._fewer = asyncio.Event()
+        self._until = 0.0
+        self._pause = 0.0
 
     async def hold(self, start: dict[str, str]) -> int:
-        """To its end: 0 when the session became a transcript."""
+        """To its end: 0 when everything became a transcript."""
         reading = asyncio.create_task(self._read(), name="sound")
+        loop = asyncio.get_running_loop()
+        self._until = loop.time() + AWAY
         try:
-            for tries in range(TRIES):
+            while True:
                 try:
-                    async with self._api.socket() as ws:
-                        first: dict[str, str | None] = {"type": "start", **start}
-                        if self._session is not None:
-                            first = {"type": "resume", "session_id": self._session, "after": self._cursor}
-                        await ws.send_str(json.dumps({name: value for name, value in first.items() if value}))
-                        code = await self._converse(ws, reading)
+                    code = await self._try(start, reading)
                 except (Unreachable, ConnectionError):
-                    if self._session is None:
+                    if not self._begun:
                         raise
                     code = None  # it may be started again at this very moment
+                except Refused as no:
+                    if not self._begun or no.status not in BUSY:
+                        raise
+                    code = None
                 if code is not None:
                     return code
-                typer.echo("desifre: the connection broke; taking the session up again", err=True)
-                await asyncio.sleep(min(1.0, tries))
-            return 4
+                if loop.time() > self._until:
+                    typer.echo(f"desifre: no server for {AWAY:.0f} s; what was not taken is lost", err=True)
+                    return 4
+                await asyncio.sleep(self._pause)
+                self._pause = min(1.0, self._pause + 0.25)
         finally:
             self._screen.end_line()
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
+
+    async def _try(self, start: dict[str, str], reading: asyncio.Task[None]) -> int | None:
+        async with self._api.socket() as ws:
+            first: dict[str, str | None] = {"type": "start", **start}
+            if self._session is not None:
+                first = {"type": "resume", "session_id": self._session, "after": self._cursor}
+            await ws.send_str(json.dumps({name: value for name, value in first.items() if value}))
+            return await self._converse(ws, reading)
+
+    def _over(self, summary: dict[str, Any]) -> int | None:
+        """The session has ended; None where another one is to take what is left."""
+        error = (summary.get("error") or {}).get("code")
+        self._forget(round(summary["duration"] * RATE) * 2)
+        left = len(self._kept) > PIECE
+        if summary["state"] != "completed" or error not in (None, Code.TOO_LONG) or (self._ended and not left):
+            return 0 if summary["state"] == "completed" and error is None else 1
+        typer.echo("desifre: the session is over; what it did not take goes on in another one", err=True)
+        self._session = self._cursor = None
+        self._kept_from = 0
+        return None
 
     async def _read(self) -> None:
         try:
@@ -162,12 +200,15 @@ class _Conversation:
         sending: asyncio.Task[None] | None = None
         try:
             async for message in ws:
+                if message.type is aiohttp.WSMsgType.ERROR:
+                    break  # the connection has died, or what came over it is none of the protocol
                 told = json.loads(message.data)
                 self._screen.show(told)
                 self._cursor = told.get("cursor", self._cursor)
                 match told["type"]:
                     case "ready":
                         self._session = told["session_id"]
+                        self._begun = True
                         self._forget(told["received"])
                         sending = asyncio.create_task(self._speak(ws), name="speak")
                     case "received":
@@ -175,20 +216,27 @@ class _Conversation:
                     case "summary":
                         if reading.done():
                             reading.result()
-                        return 0 if told["state"] == "completed" else 1
-                    case "error" if sending is None and told["code"] != "unavailable":
-                        return 3
+                        return self._over(told)
+                    case "error" if sending is None:
+                        return None if told["code"] in PASSING else 3
+                    case "error" if sending and sending.done() and told["code"] in PASSING:  # `close` was not taken
+                        await asyncio.sleep(told.get("retry_after") or 1.0)
+                        await ws.send_str(CLOSE)
             if ws.close_code in (1008, 1013, 4403, 4409):
                 return 3
+            if sending is not None:
+                typer.echo("desifre: the connection broke; taking the session up again", err=True)
             return None
         finally:
             if sending is not None:
+                self._until, self._pause = asyncio.get_running_loop().time() + AWAY, 0.0
                 sending.cancel()
                 await asyncio.gather(sending, return_exceptions=True)
 
     def _forget(self, received: int) -> None:
-        del self._kept[: max(0, received - self._kept_from)]
-        self._kept_from = max(self._kept_from, received)
+        safe = min(max(0, received - self._kept_from), len(self._kept))
+        del self._kept[:safe]
+        self._kept_from += safe
         self._fewer.set()
 
     async def _speak(self, ws: aiohttp.ClientWebSocketResponse) -> None:
@@ -199,6 +247,6 @@ class _Conversation:
                 await ws.send_bytes(piece)
                 at += len(piece)
             if self._ended:
-                await ws.send_str(json.dumps({"type": "close"}))
+                await ws.send_str(CLOSE)
                 return
             await self._more.wait()

@@ -175,6 +175,8 @@ export default {
   "live.behind": "{n} s behind",
   "live.closing": "The last words are coming",
   "live.done": "The session is a job now, with its recording.",
+  "live.another": "The session was over before all that you said had come. The rest goes on in another one.",
+  "live.dropped": "The connection is away for so long that the oldest words can no longer be kept. Wait with what you say.",
   "status.service": "Service",
   "status.well": "Well",
   "status.unwell": "Not well",

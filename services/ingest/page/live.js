@@ -31,7 +31,7 @@ export function live(root, { signal }) {
   tab.hidden = !navigator.mediaDevices?.getDisplayMedia;
   let session = null;
   let silence = null;
-  let heard = 0;
+  let starting = false;
   let clockTimer = 0;
 
   put(root, h("h1", {}, t("title.live")), h("p", { class: "faint" }, t("live.lead")),
@@ -52,11 +52,17 @@ export function live(root, { signal }) {
   }
 
   async function run(fromTab) {
+    if (starting || session) return;  // one microphone, however often it is asked for
+    starting = true;
+    try { await begun(fromTab); } finally { starting = false; }
+  }
+
+  async function begun(fromTab) {
     put(after);
     put(finals);
     interim.textContent = "";
     hint.hidden = true;
-    heard = 0;
+    lag.textContent = "";
     const early = [];
     try {
       if (!navigator.mediaDevices) throw Object.assign(new Error(), { code: "insecure" });
@@ -70,6 +76,7 @@ export function live(root, { signal }) {
       hint.hidden = false;
       return;
     }
+    if (signal.aborted) { quiet(); return; }  // the reader has gone elsewhere before the microphone was allowed
     shown(true);
     state.textContent = t("live.connecting");
     const options = Object.fromEntries([["model", model.value], ["language", language.value]].filter(([, value]) => value));
@@ -77,18 +84,17 @@ export function live(root, { signal }) {
     early.forEach((pcm) => session.audio(pcm));
     clockTimer = setInterval(() => {
       time.textContent = clock(session.seconds);
-      lag.textContent = heard ? t("live.behind", { n: number(Math.max(0, session.seconds - heard), 1) }) : "";
     }, 250);
   }
 
   function link(what) {
-    state.textContent = t(`live.${what}`);
+    state.textContent = t(what === "open" && session?.closing ? "live.closing" : `live.${what}`);
     meters.dataset.link = what;
   }
 
   function said(told) {
-    if (told.type === "ready" && !told.warm) state.textContent = t("live.warming");
-    if (told.position !== undefined) heard = Math.max(heard, told.position);
+    if (told.type === "ready" && !told.warm && !session?.closing) state.textContent = t("live.warming");
+    if (told.type === "lag") lag.textContent = told.seconds >= 1 ? t("live.behind", { n: number(told.seconds, 1) }) : "";
     if (told.type === "claimed" || told.type === "speech_started") link("open");
     if (told.type === "interim") interim.textContent = told.text;
     if (told.type === "final") {
@@ -102,11 +108,20 @@ export function live(root, { signal }) {
       if (told.speech_final) last.dataset.over = "yes";
     }
     if (told.type === "interim" || told.type === "final") interim.scrollIntoView({ block: "nearest" });
-    if (told.type === "summary") {
-      put(after, h("div", { class: "notice good" }, h("p", {}, t("live.done")),
-        h("a", { class: "button main", href: `#/job/${told.job_id}` }, t("files.open"))));
-      say(t("live.done"));
+    if (told.type === "dropped") after.append(h("div", { class: "notice", role: "alert" }, h("p", {}, t("live.dropped"))));
+    if (told.type === "summary") ended(told);
+  }
+
+  function ended({ job_id, problem, goesOn }) {
+    const link = h("a", { class: "button main", href: `#/job/${job_id}` }, t("files.open"));
+    if (problem) {
+      after.append(notice(problem), link);
+      return;
     }
+    const text = t(goesOn ? "live.another" : "live.done");
+    after.append(h("div", { class: goesOn ? "notice" : "notice good" }, h("p", {}, text), link));
+    say(text);
+    if (goesOn) { lag.textContent = ""; interim.textContent = ""; }
   }
 
   function finish() {
@@ -123,6 +138,6 @@ export function live(root, { signal }) {
     interim.textContent = "";
     shown(false);
     session = null;
-    if (problem) put(after, notice(problem));
+    if (problem) after.append(notice(problem));
   }
 }

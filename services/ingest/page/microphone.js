@@ -14,11 +14,17 @@ export async function listen(tab, onchunk, onend) {
     throw Object.assign(new Error(), { code: "no_sound_shared" });
   }
   const context = new AudioContext();
-  await context.audioWorklet.addModule("/page/worklet.js");
-  const taker = new AudioWorkletNode(context, "taker", { numberOfOutputs: 0 });
-  taker.port.onmessage = ({ data }) => onchunk(data.pcm, data.level);
-  context.createMediaStreamSource(new MediaStream([track])).connect(taker);
-  await context.resume();
+  try {
+    await context.audioWorklet.addModule("/page/worklet.js");
+    const taker = new AudioWorkletNode(context, "taker", { numberOfOutputs: 0 });
+    taker.port.onmessage = ({ data }) => onchunk(data.pcm, data.level);
+    context.createMediaStreamSource(new MediaStream([track])).connect(taker);
+    await context.resume();
+  } catch (error) {
+    end();
+    context.close();
+    throw error;
+  }
   track.addEventListener("ended", onend);
   return () => {
     end();

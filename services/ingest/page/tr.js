@@ -175,6 +175,8 @@ export default {
   "live.behind": "{n} sn geride",
   "live.closing": "Son sözcükler geliyor",
   "live.done": "Oturum artık kaydıyla birlikte bir iş.",
+  "live.another": "Oturum, söyledikleriniz tümüyle ulaşmadan sona erdi. Gerisi başka bir oturumda sürüyor.",
+  "live.dropped": "Bağlantı o kadar uzun süredir yok ki en eski sözler artık saklanamıyor. Konuşmaya ara verin.",
   "status.service": "Hizmet",
   "status.well": "İyi",
   "status.unwell": "Sorunlu",

@@ -25,8 +25,8 @@ class Taker extends AudioWorkletProcessor {
       this._count += 1;
       this._left -= 1;
       if (this._left > 0.5) continue;
-      this._left += this._step;
-      this._take(this._sum / this._count);
+      const mean = this._sum / this._count;
+      for (; this._left <= 0.5; this._left += this._step) this._take(mean);  // more than once where the card is slower
       this._sum = 0;
       this._count = 0;
     }

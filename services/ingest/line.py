@@ -48,6 +48,8 @@ class Line:
         """Go on from the last acknowledged byte. Raises `Problem` TAKEN where others do so at the same time."""
         for tried in range(1, RESUMES + 1):
             self._adopt(await self._read())
+            if not self.ended:
+                await self._room()  # or whoever is refused its audio would come back at once
             try:
                 await self.say(Op.BEAT)
                 return
@@ -118,6 +120,10 @@ class Line:
                 if not self._mine(last):
                     self._refuse(last)
                 self._adopt(last)
+                if self.ended:
+                    if op in ENDS:
+                        return
+                    raise Problem(Code.SESSION_ENDED) from None
                 try:
                     await self._append_next(audio, op)
                 except Conflict:

@@ -32,11 +32,13 @@ CONTAINERS = (b"\x1a\x45\xdf\xa3", b"OggS")
 """First bytes of what browsers record; MP4 says `ftyp` behind four bytes of length."""
 SIGNATURE = 8
 """Bytes that tell a container from raw samples."""
+OTHERS = 5.0
+"""Seconds for which others who begin at the same time are waited for; they take some milliseconds each."""
 FULL = 0.8
 """Share of the stream beyond which no session begins, and"""
 BRIM = 0.9
 """beyond which no audio is taken in: words and ends of the sessions that last need the rest."""
-LOOK = 5.0
+LOOK = 1.0
 """Seconds between two looks how full it is."""
 
 
@@ -64,8 +66,13 @@ class LiveDoor:
         models = await self._engines.models()
         options = options_of(fields, models, self._settings.default_model, self._settings.default_language)
         job = new_job_id()
+        try:
+            async with asyncio.timeout(OTHERS):
+                await self._opening.acquire()
+        except TimeoutError:
+            raise Problem(Code.UNAVAILABLE, "Others have not begun yet.", retry_after=1.0) from None
         # One after the other: who is counted has to be on the stream before the next one counts.
-        async with self._opening:
+        try:
             await self._find_room()
             await self._quota.take(who, job, 0)
             try:
@@ -74,6 +81,8 @@ class LiveDoor:
                 # If it became a job all the same, its first event counts it again.
                 await self._quota.release_if_can(who.tenant, job)
                 raise
+        finally:
+            self._opening.release()
         card = models.get(options.model)
         return Line(self._bus, session, self._room, warm=bool(card and card.loaded))
 
@@ -92,7 +101,7 @@ class LiveDoor:
 
     async def _room(self) -> None:
         if await self._fill() > BRIM:
-            raise Problem(Code.UNAVAILABLE, "What is being heard fills the message bus.", retry_after=LOOK)
+            raise Problem(Code.UNAVAILABLE, "What is being heard fills the message bus.", retry_after=COME_BACK)
 
     async def _fill(self) -> float:
         """Share of the stream that is full, as of a moment ago."""

@@ -81,6 +81,8 @@ async def test_a_folder_under_a_published_name_must_hold_that_model(tmp_path: Pa
     with pytest.raises(ModelAway):
         await weights.folder_of("base")
     assert await weights.folder_of("large") == tmp_path / "large-v3"
+    async with engine_of(tmp_path) as engine:
+        assert (await engine.load("large")).name == "large-v3"
 
 
 async def test_an_unfinished_folder_is_no_model(tmp_path: Path, small: Path) -> None:

@@ -19,7 +19,7 @@ from services.contracts.ids import new_job_id
 from services.contracts.live import OFFSET, OP, Lease, LiveCard, Op, Quiet, Resume, Session, Start
 from services.ingest.engines import Engines
 from services.ingest.http.call import Call
-from services.ingest.line import LASTS
+from services.ingest.line import LASTS, Line
 from services.ingest.live import LiveDoor
 from services.ingest.settings import Settings
 from services.runtime.bus import Bus, connect_bus
@@ -96,6 +96,13 @@ async def test_a_session_that_ended_long_ago_makes_no_room(ingest: Ingest, admin
         assert refused.value.code is Code.NO_ROOM
 
 
+async def write_on(line: Line) -> None:
+    """Until it is refused."""
+    while True:
+        await line.write(b"")
+        await asyncio.sleep(0.05)
+
+
 async def test_two_that_begin_at_once_do_not_share_a_room(ingest: Ingest, admin: Bus, who: Who) -> None:
     """One of them has it; the other is told so, instead of waiting unheard."""
     async with open_door(ingest, admin) as door:
@@ -114,9 +121,10 @@ async def test_a_full_bus_takes_in_no_more(ingest: Ingest, admin: Bus, who: Who)
         try:
             await admin.js.update_stream(live.evolve(max_bytes=int(used * 1.05)))
             async with open_door(ingest, admin, fresh=False) as another:
-                again = await another.resume(who, line.session.session)
                 with pytest.raises(Problem, match="unavailable"):
-                    await again.write(bytes(3200))
+                    await another.resume(who, line.session.session)
+                with pytest.raises(Problem, match="unavailable"):
+                    await asyncio.wait_for(write_on(line), SOON)
                 await admin.append(subjects.live_done(line.session.session), b"", 0)
                 with pytest.raises(Problem, match="no_room_for_live"):
                     await another.open(who, Start())

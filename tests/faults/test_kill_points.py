@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -75,13 +76,17 @@ class Fault:
         return f"{self.step.process}-{'again-' if self.step is AGAIN else ''}{self.point}"
 
 
-def faults() -> Iterator[Fault]:
-    """Before and after each write; of those that each part brings the first and the last, of the record's all."""
+def faults() -> Iterator[Any]:
+    """Before the first and after the last of each write.
+
+    In the long tests between them too: of those that each part brings the first and the last, of the record's all.
+    """
     for step in TABLE:
         for write, times in step.writes.items():
             for count in range(1, times + 1) if write == "cas:records" else sorted({1, times}):
-                yield Fault(step, f"{write}:before@{count}")
-                yield Fault(step, f"{write}:after@{count}")
+                for when, usual in (("before", count == 1), ("after", count == times)):
+                    fault = Fault(step, f"{write}:{when}@{count}")
+                    yield pytest.param(fault, marks=() if usual else pytest.mark.long, id=str(fault))
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +214,7 @@ def test_the_table_names_every_durable_write(crew: Crew) -> None:
             assert passed == step.writes
 
 
-@pytest.mark.parametrize("fault", list(faults()), ids=str)
+@pytest.mark.parametrize("fault", list(faults()))
 async def test_killed_at_a_durable_write(crew: Crew, fault: Fault) -> None:
     """Whoever dies there, the job ends once, its transcript has the unfaulted run's bytes, and nothing is left over."""
     await crew.ends[fault]

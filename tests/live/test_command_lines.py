@@ -114,7 +114,10 @@ async def test_a_session_that_ends_by_an_error_is_no_success(server: Server, tmp
 
 
 async def test_what_a_lost_session_did_not_take_goes_on_in_another(server: Server, tmp_path: Path) -> None:
-    """Who comes back too late has the rest of the recording in a second session, all of it and nothing twice."""
+    """Who comes back too late has the rest of the recording in a second session, all of it and nothing twice.
+
+    Also where the place of the first one is not free yet.
+    """
     sizes: list[int] = []
 
     async def breaks(session: Session) -> None:
@@ -125,15 +128,19 @@ async def test_what_a_lost_session_did_not_take_goes_on_in_another(server: Serve
         await session.ready("job_a", SECOND)
         await session.summary(1.0)
 
+    async def full(session: Session) -> None:
+        await session.say("error", code="no_room_for_live", title="No room for another live session")
+        await session.ws.close(code=1013)
+
     async def another(session: Session) -> None:
         await session.ready("job_b")
         sizes.append(await session.sound())
         await session.summary(3.0)
 
-    server.lines = [breaks, lost, another]
+    server.lines = [breaks, lost, full, another]
     run = await live(server, tmp_path)
     assert run.code == 0
-    assert [first["type"] for first in server.firsts] == ["start", "resume", "start"]
+    assert [first["type"] for first in server.firsts] == ["start", "resume", "start", "start"]
     assert sizes == [3 * SECOND]
     assert "goes on in another one" in run.err
 

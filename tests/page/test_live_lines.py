@@ -105,7 +105,10 @@ async def test_a_session_that_ends_by_an_error_says_why(visitor: Visitor) -> Non
 
 
 async def test_what_a_lost_session_did_not_take_goes_on_in_another(visitor: Visitor) -> None:
-    """Who is away for too long speaks on in a second session, which begins with the first sound that was not taken."""
+    """Who is away for too long speaks on in a second session, which begins with the first sound that was not taken.
+
+    Also where the place of the first one is not free yet.
+    """
 
     def breaks(line: Line, what: Any) -> None:
         if what == "start":
@@ -119,21 +122,26 @@ async def test_what_a_lost_session_did_not_take_goes_on_in_another(visitor: Visi
             line.ready("job_a", SECOND // 2)
             line.summary(0.5)
 
+    def full(line: Line, what: Any) -> None:
+        if what == "start":
+            line.say("error", code="no_room_for_live", title="No room for another live session")
+            line.close(1013)
+
     def another(line: Line, what: Any) -> None:
         if what == "start":
             line.ready("job_b")
         elif what == "close":
             line.summary(line.size / SECOND, job_id="job_b")
 
-    script = await begin(visitor, breaks, lost, another)
+    script = await begin(visitor, breaks, lost, full, another)
     await told(visitor, "goes on in another")
     await visitor.until("document.querySelector('.live .time').textContent !== '0:00'")
     await visitor.page.click(".stop")
     await told(visitor, "is a job now")
-    assert [line.first["type"] for line in script.lines] == ["start", "resume", "start"]
+    assert [line.first["type"] for line in script.lines] == ["start", "resume", "start", "start"]
     hrefs = await visitor.page.eval_on_selector_all("main a.button", "links => links.map((link) => link.hash)")
     assert hrefs == ["#/job/job_a", "#/job/job_b"]
-    assert script.lines[2].size > script.lines[0].size - SECOND // 2
+    assert script.lines[3].size > script.lines[0].size - SECOND // 2
 
 
 @pytest.mark.long

@@ -218,7 +218,9 @@ class _Conversation:
                             reading.result()
                         return self._over(told)
                     case "error" if sending is None:
-                        return None if told["code"] in PASSING else 3
+                        # The place of the session that is over may not be free yet.
+                        passing = (*PASSING, Code.NO_ROOM) if self._begun else PASSING
+                        return None if told["code"] in passing else 3
                     case "error" if sending and sending.done() and told["code"] in PASSING:  # `close` was not taken
                         await asyncio.sleep(told.get("retry_after") or 1.0)
                         await ws.send_str(CLOSE)

@@ -136,7 +136,8 @@ export class Session {
   }
 
   _refused(told) {
-    const passing = PASSING.includes(told.code);
+    // The place of a session that is over may not be free yet.
+    const passing = PASSING.includes(told.code) || (told.code === "no_room_for_live" && this._before > 0);
     this._problem = passing ? null : new Problem(told, 0);
     if (!this._id) {
       if (!passing) this._finish(this._problem);

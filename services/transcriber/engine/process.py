@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from services.contracts.transcript import Segment
+from services.transcriber.engine.catalogue import ALIASES
 from services.transcriber.engine.hearer import Plan
 from services.transcriber.engine.link import Link
 from services.transcriber.engine.pipe import Header, pack
@@ -86,7 +87,7 @@ class EngineProcess:
     async def load(self, model: str) -> ModelInfo:
         """See `Engine.load`."""
         await self._ask({"op": "load", "model": model, "urgent": True}, b"", model, None)
-        return next(info for info in self.models() if info.name == model)
+        return next(info for info in self.models() if info.name == ALIASES.get(model, model))
 
     def models(self) -> list[ModelInfo]:
         """See `Engine.models`. The cost of a model that was loaded once is remembered."""

@@ -68,6 +68,7 @@ class Intake:
         self.sequence = after
         """Sequence of the last message that was taken in."""
         self._fed = 0
+        self._writing = False
 
     def _answered(self, past: Past) -> Callable[[int, int], bool]:
         """Tells of a `finalize`, by its sequence and its offset, whether it was answered before the past ends."""
@@ -127,9 +128,9 @@ class Intake:
         """Wait for the client's end after that of its recording. Raises `MediaError` for what comes between the two."""
         fed = self._fed
         while not feeder.done():
-            if self._fed > fed:
-                raise MediaError(Code.NOT_AUDIO, "Something came behind the end of the recording.")
             await asyncio.wait([feeder], timeout=LOOK / 5)
+            if self._fed > fed or self._writing:
+                raise MediaError(Code.NOT_AUDIO, "Something came behind the end of the recording.")
         feeder.result()
 
     async def _feed(self, writing: int) -> None:
@@ -156,27 +157,28 @@ class Intake:
                             self.ended, self.cut = True, op == Op.LIMIT
                             break
                         if op == Op.FINALIZE and not self._flushed(entry.sequence, offset):
-                            await _write(writer, sound)
+                            await self._write(writer, sound)
                             self.finalize.set()
                         if end > self._from and entry.data:
                             sound += entry.data[max(0, self._from - offset) :]
                             self._fed = end
-                    await _write(writer, sound)
+                    await self._write(writer, sound)
         except ConnectionError:
             return  # the decoder has ended and says why
         finally:
             with suppress(OSError):
                 writer.close()
 
+    async def _write(self, writer: asyncio.StreamWriter, sound: bytearray) -> None:
+        """Hand over what was collected, which is then no more."""
+        if sound:
+            writer.write(bytes(sound))
+            sound.clear()
+            self._writing = True
+            await writer.drain()
+            self._writing = False
+
 
 def received(last: Msg | None) -> int:
     """Bytes of audio that had come in with the last message of an input."""
     return int((last.headers or {}).get(OFFSET, 0)) + len(last.data) if last else 0
-
-
-async def _write(writer: asyncio.StreamWriter, sound: bytearray) -> None:
-    """Hand over what was collected, which is then no more."""
-    if sound:
-        writer.write(bytes(sound))
-        sound.clear()
-        await writer.drain()

@@ -15,7 +15,7 @@ from services.runtime.jsapi import AWAY, Unavailable, read_last
 from services.runtime.kv import Conflict
 from services.runtime.lifecycle import cancel
 from services.runtime.logs import get_logger
-from services.transcriber.engine.protocol import Engine, EngineError
+from services.transcriber.engine.protocol import Engine
 from services.transcriber.live.holder import is_gone, this_process
 from services.transcriber.live.load import Load
 from services.transcriber.live.session import LiveSession
@@ -108,7 +108,7 @@ class Sessions:
         session = await self._session(name)
         if session is None:
             return
-        if not self._engine.available(session.options.model) and time.time() - self._missed(name) < LET_OTHERS:
+        if not self._engine.available(session.options.model) and not await self._left(name):
             return
         lease = Lease(engine=self._name, since=time.time(), process=self._process).encode()
         revision = await self._lease(name, lease)
@@ -122,9 +122,12 @@ class Sessions:
         self._held[name] = task
         task.add_done_callback(lambda _: self._let_go(name))
 
-    def _missed(self, name: str) -> float:
-        """Since when a session waits here for an engine with its model."""
-        return self._without_model.setdefault(name, time.time())
+    async def _left(self, name: str) -> bool:
+        """Whether a session whose model is not here has been held by nobody for long."""
+        if not await self._free(name):
+            self._without_model.pop(name, None)
+            return False
+        return time.time() - self._without_model.setdefault(name, time.time()) >= LET_OTHERS
 
     async def _lease(self, name: str, lease: bytes) -> int | None:
         """Take the lease if it is free, or held by who is dead. Its revision, or None. Raises `Unavailable`."""
@@ -144,8 +147,10 @@ class Sessions:
         return held is None or is_gone(Lease.model_validate_json(held.value).process)
 
     async def _warm(self, model: str) -> None:
-        with suppress(EngineError):  # whoever needs it is told
+        try:
             await self._engine.load(model)
+        except Exception as error:  # noqa: BLE001 - whoever needs it is told; nobody does yet
+            self._log.warning("a model cannot be made ready", model=model, error=type(error).__name__)
 
     def _let_go(self, name: str) -> None:
         self._held.pop(name, None)

@@ -26,6 +26,8 @@ QUIET = 30.0
 """Seconds of silence after which it is written down that they need not be heard again."""
 TRIES = 3
 """Deaths of the engine on one utterance after which it is given up, and said so."""
+DEATHS, AGAIN = 10, 0.5
+"""The same for deaths of which others, or none of us, are the reason; and seconds before it is tried again then."""
 
 
 class Utterances:
@@ -198,16 +200,17 @@ class Utterances:
             live=live,
         )
         window = Window(pcm=sound.pcm, start=sound.start)
-        tried = 0
+        tried = deaths = 0
         while True:
             try:
                 with self._load.measuring():
                     [result] = await self._engine.transcribe([window], task, urgent=True)
             except EngineDied as error:
                 self._log.warning("the engine died on a live session", job=self._session.session, cause=error.cause)
-                tried += not error.innocent
-                if tried == TRIES:
+                tried, deaths = tried + (not error.innocent), deaths + 1
+                if tried == TRIES or deaths == DEATHS:
                     raise Over(Code.ENGINE) from error
+                await asyncio.sleep(AGAIN if error.innocent else 0)
                 continue
             except EngineFailed as error:
                 self._log.error("the engine cannot hear a live session", job=self._session.session, reason=error.reason)

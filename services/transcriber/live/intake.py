@@ -152,6 +152,7 @@ class Intake:
                         if self._rate:
                             self._marks.append((entry.sequence, end))
                         elif offset and entry.data[4:8] == MP4:
+                            await self._write(writer, sound)  # what came before it is heard
                             raise MediaError(Code.NOT_AUDIO, "A second MP4 recording begins: open a session for each.")
                         if op in ENDS:
                             self.ended, self.cut = True, op == Op.LIMIT

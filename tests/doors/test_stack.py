@@ -116,11 +116,12 @@ async def test_a_second_copy_is_told_who_runs_there(desk: Desk) -> None:
 async def test_a_taken_port_is_told(desk: Desk) -> None:
     """The message names the port and the setting that chooses another; nothing was started."""
     with socket.socket() as taker:
-        taker.bind(("127.0.0.1", desk.port))
+        taker.bind(("127.0.0.1", 0))
         taker.listen()
-        code, printed = await desk.run("up")
+        port = taker.getsockname()[1]
+        code, printed = await desk.run("up", DESIFRE_HTTP_PORT=str(port))
     assert code == 1
-    assert f"Port {desk.port}" in printed
+    assert f"Port {port}" in printed
     assert "DESIFRE_HTTP_PORT" in printed
     assert "Traceback" not in printed
 

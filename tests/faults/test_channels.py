@@ -1,5 +1,7 @@
 """A recording in two channels whose prepare is killed in the middle: both channels whole, and the bytes the same."""
 
+import pytest
+
 from services.contracts import objects
 from tests import media
 from tests.faults.support import Service
@@ -8,6 +10,7 @@ POINTS = ("put:pcm:after@2", "put:part:before@3")
 """In the middle of the prepare: some parts of both channels are stored, others are not."""
 
 
+@pytest.mark.long
 async def test_a_killed_prepare_of_two_channels_changes_nothing(service: Service) -> None:
     """The transcript of both channels has the unfaulted run's bytes, but for the job's id."""
     me = await service.sign_up()

@@ -145,10 +145,10 @@ async def test_a_sleeper_changes_nothing(digest: Stack, me: Caller) -> None:
             sleeper.kill(signal.SIGCONT)
         await it.until("summary")
         await talking
-    await other.stop()
     assert len(it.of("claimed")) == 2
     check(it.of("final"), SOUND, like)
-    await check_job(me, it, SOUND)
+    await check_job(me, it, SOUND)  # whoever ended the session draws its waveform
+    await other.stop()
 
 
 async def test_a_session_that_nobody_hears_is_told_so(digest: Stack, me: Caller) -> None:

@@ -219,8 +219,11 @@ async def test_urgent_batches_go_first(models: Path, clips: list[Window]) -> Non
             await engine.transcribe(clips[:1], Task(model="base"), urgent=urgent)
             order.append(name)
 
-        waiting = [("running", False), ("second", False), ("third", False), ("urgent", True)]
-        await asyncio.gather(*(batch(name, urgent) for name, urgent in waiting))
+        running = asyncio.create_task(batch("running", False), name="running")
+        while not engine.advancing:
+            await asyncio.sleep(0.001)
+        waiting = [("second", False), ("third", False), ("urgent", True)]
+        await asyncio.gather(running, *(batch(name, urgent) for name, urgent in waiting))
     assert order == ["running", "urgent", "second", "third"]
 
 

@@ -26,7 +26,7 @@ from services.ingest.callbacks.policy import FIELDS, Policy
 from services.ingest.crowd import Crowd
 from services.ingest.engines import Engines
 from services.ingest.http.names import clean_name
-from services.ingest.options import field_of, options_in_time
+from services.ingest.options import field_of, options_in_time, shown
 from services.ingest.settings import Settings
 from services.runtime.blobs import Blobs
 from services.runtime.bus import Bus
@@ -203,11 +203,13 @@ async def make_readers(bus: Bus, tenant: str) -> None:
 
 
 def _read(data: bytes) -> Submit:
-    """Raises `Problem` SUBMISSION, which says what is wrong and quotes nothing."""
+    """Raises `Problem` SUBMISSION, which says what is wrong and quotes no value."""
     try:
         ask = Submit.model_validate_json(data)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        if first["type"] == "extra_forbidden":
+            raise Problem(Code.SUBMISSION, f"Unknown: `{shown(str(first['loc'][-1]))}`.") from None
         where = ".".join(str(step) for step in first["loc"] if step in Submit.model_fields) or "the message"
         raise Problem(Code.SUBMISSION, f"`{where}`: {first['msg']}.") from None
     if (ask.object is None) == (ask.audio is None):

@@ -119,6 +119,12 @@ async def test_what_cannot_be_a_job_is_rejected_with_the_reason(
     assert await front.stored(stubborn.tenant) == []
 
 
+async def test_an_unknown_field_is_named(stubborn: Publisher) -> None:
+    """Who misspells a field is told which one it is."""
+    await stubborn.raw(b'{"id": "x", "audio": "QUJD", "colour": "red"}')
+    assert "Unknown: `colour`." in (await stubborn.rejection()).sentence
+
+
 async def test_a_tenant_that_does_not_exist_is_rejected(front: Front) -> None:
     """The tenant is the subject's, and keys must know it."""
     nobody = "nobody0000000000"

@@ -16,9 +16,9 @@ from services.contracts.auth import Scope
 from services.contracts.errors import Code, Problem
 from services.contracts.events import EngineCard, ModelCard
 from services.contracts.ids import new_job_id
-from services.contracts.live import OFFSET, OP, Lease, LiveCard, Op, Quiet, Resume, Session, Start
+from services.contracts.live import OFFSET, OP, Ended, Lease, LiveCard, Op, Quiet, Resume, Session, Start
 from services.ingest.engines import Engines
-from services.ingest.http.call import Call
+from services.ingest.http.call import TELL, Call
 from services.ingest.line import LASTS, Line
 from services.ingest.live import LiveDoor
 from services.ingest.settings import Settings
@@ -281,6 +281,34 @@ async def test_a_session_does_not_last_for_ever(ingest: Ingest, admin: Bus, who:
         last = await admin.js.get_last_msg(subjects.LIVE, subjects.live_audio(line.session.session), direct=True)
         assert last.headers is not None
         assert (last.headers[OP], last.headers[OFFSET]) == (Op.END, "3200")
+
+
+async def test_the_summary_is_the_last_that_a_client_reads(ingest: Ingest, admin: Bus, who: Who) -> None:
+    """However slowly it is taken: a receipt that was still to be told is told no more."""
+    async with open_door(ingest, admin) as door:
+        told: list[str] = []
+
+        async def slow(text: str) -> None:
+            told.append(json.loads(text)["type"])
+            if told[-1] == "summary":
+                await asyncio.sleep(1.2 * TELL)  # what is told once in TELL is due before this is over
+
+        call = Call(door, ingest.bus, who, slow, lambda encoding: Start(encoding=encoding), plain=False)
+        await call.start(Start())
+        try:
+            async with asyncio.timeout(SOON):
+                while "received" not in told:
+                    await call.audio(bytes(3200))
+            await call.audio(bytes(3200))
+            assert call.open
+            ended = Ended(position=0.2, state="cancelled", duration=0.2, finals=0)
+            session = (await admin.js.get_last_msg(subjects.LIVE, subjects.live_audio("*"), direct=True)).subject
+            assert session
+            await admin.append(subjects.live_out(session.split(".")[1]), ended.encode(), 0)
+            await call.over
+        finally:
+            await call.leave()
+        assert told == ["ready", "received", "summary"]
 
 
 async def test_a_session_that_is_cancelled_costs_what_was_heard(ingest: Ingest, admin: Bus, who: Who) -> None:

@@ -57,6 +57,7 @@ class Call:
         self.unaware = False
         """Whether the client sent audio without a word before: it does not know that a session can be resumed."""
         self._text = ""
+        self._summed_up = False
         self._pace = Pace(None)
         self._came = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -118,7 +119,7 @@ class Call:
                 cursor=str(Cursor(epoch, after)) if after else None,
             ).model_dump_json(exclude_none=True)
         )
-        unheard = Unheard(self._bus, session.session, self._send)
+        unheard = Unheard(self._bus, session.session, self._mention)
         self._tasks = [
             asyncio.create_task(self._follow(line, after, epoch, unheard), name="live results"),
             asyncio.create_task(unheard.run(), name="live engine"),
@@ -182,6 +183,11 @@ class Call:
         with suppress(Problem, Unavailable):
             await line.say(Op.END)
 
+    async def _mention(self, message: str) -> None:
+        """Send what is none of the session's own messages: the summary is the last that a client reads."""
+        if not self._summed_up:
+            await self._send(message)
+
     async def _acknowledge(self, line: Line) -> None:
         """Say how much is safe, about once a second while audio comes, and of the last of it too."""
         rate = line.session.live.bytes_per_second
@@ -190,7 +196,8 @@ class Call:
                 await self._came.wait()
                 self._came.clear()
                 seconds = round(line.received / rate, 3) if rate else None
-                await self._send(Received(received=line.received, seconds=seconds).model_dump_json(exclude_none=True))
+                told = Received(received=line.received, seconds=seconds)
+                await self._mention(told.model_dump_json(exclude_none=True))
                 await asyncio.sleep(TELL)
         except ConnectionError:
             pass  # whoever reads from the socket learns of it too
@@ -261,6 +268,7 @@ class Call:
             urls={"job": f"/jobs/{job}", "result": f"/jobs/{job}/result", "audio": f"/jobs/{job}/audio"},
             error=problem.body() if problem else None,
         )
+        self._summed_up = True
         await self._send(summary.model_dump_json(exclude_none=True))
         self._finish(LiveClose.IDLE if await line.lost() else LiveClose.DONE)
 

@@ -2,12 +2,20 @@
 
 from collections.abc import AsyncIterator
 
+import hypothesis
 import pytest
 from xdist.remote import Producer
 
 from infra.stack import Stack
 from tests.order import Sharing, in_order
 from tests.support import NatsServer, StoreServer
+
+# As Hypothesis has it where `CI` is set: a machine that stops for a moment makes no example slow, and what is tried is
+# the same everywhere. `--hypothesis-profile=default` looks for more.
+hypothesis.settings.register_profile(
+    "tests", deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("tests")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -23,7 +23,7 @@ from infra.stack.stack import Stack
 from services.contracts.subjects import DOMAIN
 
 DETACHED_START_TIMEOUT = 90.0
-DOWN_TIMEOUT = 15.0
+DOWN_TIMEOUT = 30.0
 POLL = 0.05
 LAUNCHER = "launcher"
 """Name of the log of a launcher in the background."""

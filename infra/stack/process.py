@@ -267,8 +267,12 @@ class Process:
             probe.cancel()
             # Its children (engine, decoders) are of no use without it, and hold memory and the log's pipe.
             self._kill_group(child.pid)
-            # A grandchild that left the group may hold the pipe's other end for ever.
-            await asyncio.wait((pump, probe), timeout=LAST_WORDS)
+            # A grandchild that left the group may hold the pipe's other end for ever. In steps: where all of us stood
+            # still for a second, the words are there and were not looked at yet.
+            for _ in range(10):
+                _, pending = await asyncio.wait((pump, probe), timeout=LAST_WORDS / 10)
+                if not pending:
+                    break
             pump.cancel()
             await asyncio.gather(pump, probe, return_exceptions=True)
             self.spec.clean_up()

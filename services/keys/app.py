@@ -97,6 +97,8 @@ async def app(settings: KeysSettings, life: Life) -> AsyncIterator[None]:
                 tasks.start(settler(bus, ledger).run(), name="settle")
                 async with ops_server(settings.ops_port, health, metrics):
                     yield
+                    # Before anything is closed, which may wait for others: who stops us gives us a second.
+                    await verifier.flush()
         finally:
             await verifier.flush()
 

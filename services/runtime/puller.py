@@ -39,6 +39,11 @@ class Unit:
         return self.message.data
 
     @property
+    def name(self) -> str:
+        """The unit's name, which is its subject."""
+        return self.message.subject
+
+    @property
     def key(self) -> Key:
         """Whose turn it was."""
         return (self.lane, self.tenant)

@@ -32,6 +32,7 @@ class Hands:
         self._bus = bus
         self._puller = puller
         self._working: dict[asyncio.Task[None], str] = {}
+        self._held: set[str] = set()
         self._log = get_logger()
 
     @asynccontextmanager
@@ -51,7 +52,21 @@ class Hands:
             await subscription.unsubscribe()
 
     async def work(self, unit: Unit, job: str, work: Callable[[], Awaitable[None]]) -> None:
-        """Do `work` for this unit, and settle the unit whatever comes of it."""
+        """Do `work` for this unit, and settle the unit whatever comes of it.
+
+        A unit that is in hand already is left to who works on it: where the bus or this process stood still for longer
+        than `ack_wait`, the bus hands it out once more. It was given up by nobody, so that no start of it may count.
+        """
+        if unit.name in self._held:
+            self._log.warning("a unit in hand came again", job=job)
+            return
+        self._held.add(unit.name)
+        try:
+            await self._hold(unit, job, work)
+        finally:
+            self._held.discard(unit.name)
+
+    async def _hold(self, unit: Unit, job: str, work: Callable[[], Awaitable[None]]) -> None:
         task: asyncio.Task[None] = asyncio.create_task(_run(work), name=f"work {job}")
         beat = asyncio.create_task(self._heartbeat(unit), name=f"heartbeat {job}")
         self._working[task] = job

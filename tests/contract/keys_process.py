@@ -21,6 +21,9 @@ from services.runtime.settings import Settings
 from tests.contract.keys_support import PEPPER
 from tests.support import NatsServer
 
+PATIENCE = 60.0
+"""Seconds for which a test waits for what must come."""
+
 
 @dataclass
 class Running:
@@ -43,7 +46,7 @@ class Running:
 
     async def settled(self, tenant: str, reached: Callable[[Usage], bool]) -> Usage:
         """The usage once it is so; settlement follows the events."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while not reached(used := await self.usage(tenant)):
                 await asyncio.sleep(0.02)
         return used
@@ -59,7 +62,7 @@ class Running:
 
 def fetch(url: str) -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
+        with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
             return answer.status, answer.read().decode()
     except HTTPError as error:
         with error:
@@ -68,7 +71,8 @@ def fetch(url: str) -> tuple[int, str]:
 
 @asynccontextmanager
 async def running(nats_server: NatsServer, folder: Path, bus: Bus, **more: str) -> AsyncIterator[Running]:
-    ops = ports.assign(["ops"], {})["ops"]
+    reserved = ports.Reservations()
+    ops = ports.assign(["ops"], {}, reserved=reserved)["ops"]
     env = {
         "PATH": os.environ["PATH"],
         "DESIFRE_HOME": str(folder),
@@ -82,7 +86,7 @@ async def running(nats_server: NatsServer, folder: Path, bus: Bus, **more: str) 
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", "services.keys", env=env, stderr=-1)
     there = Running(bus, env, ops, process)
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while not await ready(there):
                 assert process.returncode is None, (await process.communicate())[1].decode()
                 await asyncio.sleep(0.05)
@@ -90,7 +94,8 @@ async def running(nats_server: NatsServer, folder: Path, bus: Bus, **more: str) 
     finally:
         if process.returncode is None:
             process.terminate()
-        await asyncio.wait_for(process.communicate(), 10)
+        await asyncio.wait_for(process.communicate(), PATIENCE)
+        reserved.release()
 
 
 async def ready(there: Running) -> bool:

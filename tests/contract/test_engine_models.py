@@ -233,7 +233,7 @@ async def test_idle_models_are_unloaded(tmp_path: Path, small: Path) -> None:
     async with engine_of(shelf(tmp_path, small, "one"), models_idle_after=0.2) as engine:
         assert (await engine.load("one")).loaded
         pid = engine.pid
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while any(info.loaded for info in engine.models()):
                 await asyncio.sleep(0.05)
         await engine.transcribe(CLIP, replace(TASK, model="one"))

@@ -113,7 +113,8 @@ async def test_the_language_is_told(engine: EngineProcess, task: Task, clips: li
 
 async def test_a_killed_engine_is_started_again(engine: EngineProcess, task: Task, clips: list[Window]) -> None:
     """What was in flight when the process was killed fails as such; the next request is heard by a new process."""
-    running = asyncio.create_task(engine.transcribe(clips * 2, task), name="in flight")
+    # More than can be heard before the kill, whatever stops us; the digest engine takes `hang` at its word.
+    running = asyncio.create_task(engine.transcribe(clips * 10, replace(task, prompt="hang")), name="in flight")
     await asyncio.sleep(0)
     while engine.pid is None or not engine.advancing:
         await asyncio.sleep(0.005)
@@ -130,7 +131,7 @@ async def test_a_killed_engine_is_started_again(engine: EngineProcess, task: Tas
 async def test_a_batch_that_overruns_ends_the_process(engine: EngineProcess, task: Task, clips: list[Window]) -> None:
     """A batch that takes more engine time than its budget fails with EngineOverran, and the engine goes on after it."""
     with pytest.raises(EngineOverran):
-        await engine.transcribe(clips, task, budget=0.005)
+        await engine.transcribe(clips * 10, replace(task, prompt="hang"), budget=0.005)
     assert len(await engine.transcribe(clips[:1], task, budget=120)) == 1
 
 
@@ -210,21 +211,26 @@ async def test_failures_of_a_window_and_of_a_batch(digest: EngineProcess, clips:
     assert digest.pid == pid
 
 
-async def test_urgent_batches_go_first(models: Path, clips: list[Window]) -> None:
+async def test_urgent_batches_go_first(models: Path) -> None:
     """Of the batches that wait for a worker, an urgent one is heard before those that came earlier."""
     order: list[str] = []
-    async with engine_of(models, "digest", workers=1, digest_speed=20.0) as engine:
+    moments = windows(silence(60.0), 0.1)
+    async with engine_of(models, "digest", workers=1, digest_speed=1.0) as engine:
 
         async def batch(name: str, urgent: bool) -> None:
-            await engine.transcribe(clips[:1], Task(model="base"), urgent=urgent)
+            await engine.transcribe(moments[:1], Task(model="base"), urgent=urgent)
             order.append(name)
 
-        running = asyncio.create_task(batch("running", False), name="running")
+        running = asyncio.create_task(engine.transcribe(moments, Task(model="base")), name="running")
         while not engine.advancing:
             await asyncio.sleep(0.001)
-        waiting = [("second", False), ("third", False), ("urgent", True)]
-        await asyncio.gather(running, *(batch(name, urgent) for name, urgent in waiting))
-    assert order == ["running", "urgent", "second", "third"]
+        batches = [("second", False), ("third", False), ("urgent", True)]
+        waiting = [asyncio.create_task(batch(name, urgent), name=name) for name, urgent in batches]
+        while engine._child is None or len(engine._child.requests) < 1 + len(waiting):
+            await asyncio.sleep(0.001)
+        running.cancel()  # the process hears of it after it has heard of those that wait
+        await asyncio.gather(*waiting)
+    assert order == ["urgent", "second", "third"]
 
 
 async def test_no_engine_survives_its_parent(models: Path) -> None:
@@ -248,7 +254,7 @@ async def test_no_engine_survives_its_parent(models: Path) -> None:
     child = psutil.Process(int(await parent.stdout.readline()))
     parent.kill()
     await parent.wait()
-    assert await asyncio.to_thread(psutil.wait_procs, [child], 10) == ([child], [])
+    assert await asyncio.to_thread(psutil.wait_procs, [child], 60) == ([child], [])
 
 
 async def test_base_detects_transcribes_and_translates(models: Path, clips: list[Window]) -> None:

@@ -66,7 +66,7 @@ class Ear:
 
     async def hear(self, *, drop: bool = False) -> None:
         """Hear the next event that was relayed, or lose it."""
-        message = await asyncio.wait_for(self._came.get(), 10)
+        message = await asyncio.wait_for(self._came.get(), 60)
         if not drop:
             await self.relay.hear(message)
 
@@ -77,7 +77,7 @@ class Ear:
 async def take(items: AsyncIterator[Begun | Heard], count: int) -> list[int]:
     """The next so many events."""
     found: list[int] = []
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while len(found) < count:
             item = await anext(items)
             if isinstance(item, Heard):

@@ -72,7 +72,7 @@ async def forgetting(forgetter: Forgetter, ingest: Ingest) -> AsyncIterator[None
 
 async def left_alone(record: Record, engine: Bus) -> None:
     """Until its last message is all that the stream holds of what the session said."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while [data for data, _ in await said(record, engine)] != [ENDED.encode()]:
             await asyncio.sleep(PAUSE / 2)
 

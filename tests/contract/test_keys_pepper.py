@@ -1,7 +1,9 @@
 """A new pepper of the keys by the operator's command, on the launcher's own home."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -120,9 +122,13 @@ def assert_refused(done: tuple[int, str], why: str) -> None:
     assert why in done[1]
 
 
-def standing(home: Path) -> Stack:
-    """The keys service on its bus, by the launcher."""
-    return Stack(home, services=["nats", "keys"])
+@asynccontextmanager
+async def standing(home: Path) -> AsyncIterator[Stack]:
+    """The keys service on its bus, by the launcher, which leaves it all the time it takes to write what it knows."""
+    async with Stack(home, services=["nats", "keys"]) as stack:
+        keys = stack.process("keys")
+        keys.spec = replace(keys.spec, stop_grace=60.0)
+        yield stack
 
 
 async def verified(bus: Bus, made: NewKey) -> Claims:

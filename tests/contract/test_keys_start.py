@@ -20,7 +20,7 @@ from services.contracts.jobs import Door, Lane, State, Timings
 from services.keys.admin import NOT_TOLD
 from services.runtime.bus import Bus
 from services.runtime.jsapi import Unavailable
-from tests.contract.keys_process import Running, bus_of, running
+from tests.contract.keys_process import PATIENCE, Running, bus_of, running
 from tests.contract.keys_support import PEPPER
 from tests.support import NatsServer
 
@@ -37,7 +37,7 @@ async def test_it_drains_and_writes_what_it_knows(nats_server: NatsServer, bus: 
         made = await there.sign_up()
         await there.verify(made.api_key)
         there.process.terminate()
-        _, logs = await asyncio.wait_for(there.process.communicate(), 10)
+        _, logs = await asyncio.wait_for(there.process.communicate(), PATIENCE)
     assert there.process.returncode == 0
     assert made.api_key.encode() not in logs
     assert fingerprint(made.api_key).encode() not in logs
@@ -51,7 +51,7 @@ async def test_a_lost_pepper_is_said_at_the_start(nats_server: NatsServer, bus: 
         await there.sign_up()
     env = there.env | {"DESIFRE_KEYS_PEPPER": "another-pepper-that-is-long-enough-as-well"}
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", "services.keys", env=env, stderr=-1)
-    _, logs = await asyncio.wait_for(process.communicate(), 20)
+    _, logs = await asyncio.wait_for(process.communicate(), PATIENCE)
     assert process.returncode == os.EX_CONFIG  # the launcher shows the last line and does not try again
     assert logs.splitlines()[-1].startswith(
         b"DESIFRE_KEYS_PEPPER: The keys in the database were made under another one"
@@ -87,7 +87,7 @@ async def test_a_pepper_that_is_too_short_is_refused_and_not_shown(module: str) 
     """Neither the service nor a command starts with a short pepper, and neither repeats it."""
     env = {"PATH": os.environ["PATH"], "DESIFRE_KEYS_PEPPER": "pepper-too-short"}
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", module, "list", env=env, stderr=-1)
-    _, err = await asyncio.wait_for(process.communicate(), 20)
+    _, err = await asyncio.wait_for(process.communicate(), PATIENCE)
     assert process.returncode != 0
     assert b"KEYS_PEPPER" in err.upper()
     assert b"pepper-too-short" not in err
@@ -119,7 +119,7 @@ async def test_it_outlives_the_bus(tmp_path: Path) -> None:
             stack.process("nats").kill()
             await stack.process("nats").wait_run(2)
             await stack.wait_all_ready()
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(PATIENCE):
                 while not await verified(there, made.api_key):
                     await asyncio.sleep(0.1)
             end = Record(

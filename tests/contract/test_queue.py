@@ -1,6 +1,7 @@
 """The place in the queue, counted on a real bus."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -105,13 +106,17 @@ async def test_the_start_follows_from_the_measured_rate(line: Line) -> None:
     for name in ("one", "two"):
         card = EngineCard(id=name, device="cpu", engine="digest", slots=1, rate=10.0)
         await line.bus.kv(subjects.ENGINES).put(name, card.encode())
+    began = time.monotonic()
     found = await line.queue.place(mine)
     other = await line.queue.place(mine.model_copy(update={"job": "job_0" + "0" * 25}))
+    between = time.monotonic() - began
     assert found is not None
     assert other is not None
     assert found.expected_start is not None
     assert other.expected_start is not None
-    assert found.expected_start - other.expected_start == pytest.approx(600.0 / 20.0, abs=1.0)
+    # Each counts from its own moment, told to a tenth of a second.
+    later = found.expected_start - other.expected_start
+    assert 600.0 / 20.0 - between - 0.2 <= later <= 600.0 / 20.0 + 0.2
 
 
 async def test_what_was_heard_counts_before_it_is_counted(line: Line) -> None:
@@ -144,7 +149,7 @@ async def test_nobody_waits_for_the_models_to_be_read_again(line: Line) -> None:
         await speak("base", "small")
         now += 3
         assert set(await engines.models()) == {"base"}
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while set(await engines.models()) != {"base", "small"}:
                 await asyncio.sleep(0.01)
         await speak("tiny")

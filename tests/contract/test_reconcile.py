@@ -313,7 +313,7 @@ async def test_the_reconciler_waits_for_a_bus_that_is_away(
     try:
         bus.start()
         await bus.wait_ready()
-        async with open_ingest(settings_of(stack)) as other, asyncio.timeout(30):
+        async with open_ingest(settings_of(stack)) as other, asyncio.timeout(60):
             while await other.queued(record.tenant) != [record.job]:
                 await asyncio.sleep(0.05)
         assert not task.done()

@@ -45,7 +45,7 @@ async def test_an_event_in_hand_does_not_hold_up_the_next(stack: Stack, ingest: 
         # More than there are jobs, because each may have had several events already.
         running = asyncio.create_task(StateEvents(admin, DURABLE, handle, at_once=4).run(), name=DURABLE)
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 await both.wait()
         finally:
             await cancel(running)
@@ -71,7 +71,7 @@ async def test_a_job_that_breaks_us_stops_nobody(stack: Stack, ingest: Ingest) -
     async with connect_bus(settings_of(stack).model_copy(update=login)) as admin:
         running = asyncio.create_task(StateEvents(admin, "broken", handle).run(), name="broken")
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 await seen.wait()
             assert not running.done()
         finally:
@@ -98,7 +98,7 @@ async def test_many_jobs_that_wait_stop_nobody(stack: Stack, ingest: Ingest) -> 
     async with connect_bus(settings_of(stack).model_copy(update=login)) as admin:
         running = asyncio.create_task(StateEvents(admin, "crowded", handle).run(), name="crowded")
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await seen.wait()
         finally:
             await cancel(running)

@@ -36,7 +36,7 @@ async def test_what_the_store_publishes_is_heard(nats_server: NatsServer) -> Non
     async with connect_bus(settings) as bus:
         await bus.ensure_streams()
         store = await nats.connect(nats_server.url, user=permissions.STORE, password=password, error_cb=note)
-        async with listening(bus, wake), asyncio.timeout(20):
+        async with listening(bus, wake), asyncio.timeout(60):
             await bus.nc.flush()
             for data in (b"not json", json.dumps({"Records": [record]}).encode()):
                 ack = await store.jetstream().publish(subjects.STORE_DROP, data)

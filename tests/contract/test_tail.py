@@ -39,7 +39,7 @@ async def say(bus: Bus, subject: str, *said: bytes, last: int = 0) -> int:
 async def take(tail: Tail, count: int) -> list[bytes]:
     """The next so many messages."""
     found: list[bytes] = []
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while len(found) < count:
             found += [entry.data for entry in await tail.next(1.0)]
     return found
@@ -62,9 +62,9 @@ async def test_it_goes_on_from_a_sequence(bus: Bus, subject: str) -> None:
     first = await say(bus, subject, b"a")
     second = await bus.append(subject, b"b", first, {"Desifre-Offset": "7"})
     async with Tail(bus.nc, subjects.LIVE, subject, after=first) as tail:
-        [stored] = await tail.next(5)
+        [stored] = await tail.next(60)
         third = await bus.append(subject, b"c", second, {"Desifre-Offset": "8"})
-        [relayed] = await tail.next(5)
+        [relayed] = await tail.next(60)
     assert (stored.sequence, stored.data, stored.headers["Desifre-Offset"]) == (second, b"b", "7")
     assert (relayed.sequence, relayed.data, relayed.headers["Desifre-Offset"]) == (third, b"c", "8")
 

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -117,7 +118,7 @@ class Service:
         """Everything that is left of a job that has ended, once nothing of it is on the bus any more."""
         await until(lambda: self._is_quiet(tenant), "messages are left on the bus")
         # They go just after the record tells of the end, which is seen here if the job's last message was lost.
-        await until(lambda: self._has_no_samples(tenant, job), "samples were left", patience=20)
+        await until(lambda: self._has_no_samples(tenant, job), "samples were left")
         record = await self.records.get(tenant, job)
         outcome = await self.records.outcome(tenant, job)
         assert record is not None, "the record is gone"
@@ -240,6 +241,11 @@ async def engine_of(service: Service, but: int | None = None) -> psutil.Process:
 
     await until(there, "no engine was started")
     return next(engine for engine in engines(service) if engine.pid != but)
+
+
+def today() -> date:
+    """The day that the ledger counts on: what is used before midnight does not count after it."""
+    return datetime.now(UTC).date()
 
 
 async def until(condition: Callable[[], Awaitable[bool]], otherwise: str, patience: float = PATIENCE) -> None:

@@ -143,7 +143,8 @@ async def nothing_but_the_tombstone(service: Service, me: Tenant, job: str) -> b
 async def test_a_zombie_changes_nothing(service: Service, recording: Recording, like: bytes) -> None:
     """A transcriber that hangs with a part in hand for longer than it may, and then goes on, says the same again."""
     first = service.stack.process("transcriber")
-    await first.restart({"DESIFRE_DIGEST_SPEED": "10"})
+    # Its engine is heard on while it hangs: slow, so that the job is not over before it does, and for nothing else.
+    await first.restart({"DESIFRE_DIGEST_SPEED": "4"})
     me = await service.sign_up()
     job = await me.submit(recording.data)
     await until(lambda: engine_works(service, "transcriber"), "it never began")
@@ -184,10 +185,10 @@ async def test_a_prepare_that_cuts_otherwise(service: Service, recording: Record
     job = await me.submit(recording.data)
     assert await transcriber.wait_exit(run) == 137
     before = await service.records.parts(me.tenant, job)
-    assert sorted(before) == [0]
+    # The next prepare may have gone on with it already.
     assert before[0].seconds > 20, "it was to be longer than any first part of the next prepare"
     await me.ended(job)
     after = await service.records.parts(me.tenant, job)
     assert {n: after[n] for n in before} == before
-    assert len(after) > len(before)
+    assert len(after) > 1
     check_completed(await service.evidence(me.tenant, job), recording.samples)

@@ -30,12 +30,11 @@ if "STUBBORN" in os.environ:
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200); self.end_headers()
-        if self.path == "/die": os._exit(9)
     def log_message(self, *_): pass
 print("run with", os.environ.get("DESIFRE_FAILPOINT"), flush=True)
 http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 """
-"""Answers 200 to everything; dies at /die."""
+"""Answers 200 to everything."""
 
 
 @asynccontextmanager
@@ -45,7 +44,8 @@ async def standing(
     """A supervised stand-in, not started yet; stopped at the end."""
     program = folder / "stand_in.py"
     program.write_text(STAND_IN)
-    port = ports.assign(["one"], {})["one"]
+    reserved = ports.Reservations()
+    port = ports.assign(["one"], {}, reserved=reserved)["one"]
     spec = Spec(
         name="one",
         argv=(sys.executable, str(program), str(port)),
@@ -61,6 +61,17 @@ async def standing(
         yield process
     finally:
         await process.stop()
+        reserved.release()
+
+
+async def line(folder: Path, beginning: str) -> str:
+    """The first line of the log that begins so, as soon as it is there: the log is written beside everything else."""
+    async with asyncio.timeout(60):
+        while True:
+            found = [one for one in (folder / "one.log").read_text().splitlines() if one.startswith(beginning)]
+            if found:
+                return found[0]
+            await asyncio.sleep(0.02)
 
 
 async def test_a_killed_process_runs_again_under_another_pid(tmp_path: Path) -> None:
@@ -93,7 +104,8 @@ async def test_a_process_that_nothing_else_helps_is_started_again(tmp_path: Path
 
 async def test_a_bus_that_a_full_disk_has_stopped_is_known(tmp_path: Path) -> None:
     """A real nats-server that wrote its disk full is beyond help once there is room again; before it is not."""
-    kept, (port, monitor) = tmp_path / "kept", ports.assign(["a", "b"], {}).values()
+    reserved = ports.Reservations()
+    kept, (port, monitor) = tmp_path / "kept", ports.assign(["a", "b"], {}, reserved=reserved).values()
     kept.mkdir()
     # A small disk of its own, which the server alone sees: from outside there is room again.
     small = f"mount -t tmpfs -o size=4m tmpfs {kept} && exec {specs.binary('nats-server')}"
@@ -103,7 +115,7 @@ async def test_a_bus_that_a_full_disk_has_stopped_is_known(tmp_path: Path) -> No
     server = await asyncio.create_subprocess_exec("unshare", "-rm", "sh", "-c", command, stderr=-1)
     stuck = probes.bus_stuck(monitor, tmp_path)
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while await probes.http_status(monitor, "/healthz") != 200:
                 if server.returncode is not None:
                     pytest.skip("a full disk cannot be made here: no mounts in a namespace")
@@ -114,13 +126,14 @@ async def test_a_bus_that_a_full_disk_has_stopped_is_known(tmp_path: Path) -> No
         for _ in range(32):
             await nc.publish("fill", bytes(1 << 18))
         await nc.close()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not await stuck():
                 await asyncio.sleep(0.05)
     finally:
         if server.returncode is None:
             server.kill()
         await server.communicate()
+        reserved.release()
 
 
 async def test_environment_for_one_run_is_gone_after_a_restart(tmp_path: Path) -> None:
@@ -128,10 +141,11 @@ async def test_environment_for_one_run_is_gone_after_a_restart(tmp_path: Path) -
     async with standing(tmp_path) as process:
         process.start({"DESIFRE_FAILPOINT": "put:words:before"})
         await process.wait_ready()
-        await probes.http_status(process.spec.ready_port, "/die")
-        assert await process.wait_exit(1) == 9
+        process.kill()
+        assert await process.wait_exit(1) == -signal.SIGKILL
         await process.wait_run(2)
         await process.restart({"DESIFRE_FAILPOINT": "again"})
+        await line(tmp_path, "run with again")
     lines = (tmp_path / "one.log").read_text().splitlines()
     assert lines == ["run with put:words:before", "run with None", "run with again"]
 
@@ -151,7 +165,7 @@ async def test_children_of_a_dead_process_are_swept(tmp_path: Path) -> None:
     async with standing(tmp_path, {"CHILD": "yes"}) as process:
         process.start()
         await process.wait_ready()
-        child = int((tmp_path / "one.log").read_text().split()[1])
+        child = int((await line(tmp_path, "child")).split()[1])
         assert psutil.pid_exists(child)
         process.kill()
         await process.wait_run(2)
@@ -209,7 +223,7 @@ async def test_processes_die_with_a_launcher_that_is_killed(tmp_path: Path) -> N
     child = psutil.Process(int(await launcher.stdout.readline()))
     launcher.kill()
     await launcher.wait()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while child.is_running() and child.status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < deadline, "the child outlived its launcher"
         await asyncio.sleep(0.02)

@@ -19,7 +19,7 @@ def test_a_batch_waits_while_an_urgent_one_needs_its_place() -> None:
     with courtesy.working(urgent=False) as other, courtesy.working(urgent=True) as urgent:
         thread = threading.Thread(target=batch)
         thread.start()
-        assert paused.wait(10)
+        assert paused.wait(60)
         while courtesy.active > 2:
             thread.join(0.001)
         assert thread.is_alive()
@@ -27,7 +27,7 @@ def test_a_batch_waits_while_an_urgent_one_needs_its_place() -> None:
         urgent()
         other()
         assert courtesy.active == 2
-    thread.join(10)
+    thread.join(60)
     assert stages.acquire(blocking=False)
     assert courtesy.active == 0
 

@@ -1,12 +1,17 @@
 """The whole service with the real engine; English, by the small model that comes with the installation."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
 
 from infra.stack import Stack
+from services.contracts import subjects
+from services.runtime.bus import Bus, connect_bus
 from tests.doors.caller import Caller
+from tests.live.speaker import PATIENCE
+from tests.support import operator_of
 
 SETTINGS = {
     "transcriber": {"DESIFRE_LIVE_SESSIONS": "2"},
@@ -28,7 +33,26 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
         yield client
 
 
+@pytest.fixture(scope="package")
+async def bus(stack: Stack) -> AsyncIterator[Bus]:
+    """The operator's connection to the bus."""
+    async with connect_bus(operator_of(stack)) as bus:
+        yield bus
+
+
 @pytest.fixture
-async def me(stack: Stack, session: aiohttp.ClientSession) -> Caller:
-    """A fresh tenant with a key."""
+async def me(stack: Stack, session: aiohttp.ClientSession, bus: Bus) -> Caller:
+    """A fresh tenant with a key, while nobody speaks: a session keeps its place for a moment beyond its summary."""
+    async with asyncio.timeout(PATIENCE):
+        while await speaking(bus):
+            await asyncio.sleep(0.05)
     return await Caller(session, stack.http_url).sign_up()
+
+
+async def speaking(bus: Bus) -> set[str]:
+    """The sessions that take a place."""
+    opened, done = [
+        {subject.split(".")[1] for subject in await bus.counts(subjects.LIVE, pattern)}
+        for pattern in (subjects.ALL_LIVE_OPEN, subjects.ALL_LIVE_DONE)
+    ]
+    return opened - done

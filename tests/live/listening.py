@@ -14,6 +14,10 @@ import numpy as np
 import psutil
 
 from infra.stack import Stack
+from infra.stack.process import Process
+from services.contracts import subjects
+from services.contracts.live import Lease
+from services.runtime.bus import connect_bus
 from services.transcriber.engine.digest import CELL, cells_of, digest_of
 from services.transcriber.engine.protocol import Window
 from services.transcriber.prepare.peaks import Peaks
@@ -21,6 +25,7 @@ from tests.doors.caller import Caller
 from tests.live.speaker import PATIENCE, PIECE, Speaker, settled
 from tests.media import RATE, Samples
 from tests.speech import amid_silence, joined, sample
+from tests.support import operator_of
 
 LOUD = 300.0
 """Root mean square of a cell in which somebody certainly speaks."""
@@ -152,6 +157,18 @@ def engine_child(stack: Stack) -> psutil.Process | None:
             if "services.transcriber.engine.child" in child.cmdline():
                 return child
     return None
+
+
+async def holder(stack: Stack, session: str, *among: Process) -> Process:
+    """Which of these transcribers hears the session."""
+    async with connect_bus(operator_of(stack)) as bus, asyncio.timeout(PATIENCE):
+        while True:
+            held = await bus.kv(subjects.SESSIONS).get(session)
+            pid = Lease.model_validate_json(held.value).process.split("/")[-2] if held else ""
+            for one in among:
+                if str(one.pid) == pid:
+                    return one
+            await asyncio.sleep(0.05)
 
 
 @asynccontextmanager

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import suppress
 
 import aiohttp
 import numpy as np
@@ -31,7 +32,8 @@ async def test_the_quota_ends_in_the_middle(me: Caller, stack: Stack) -> None:
     async with speaker(me) as it:
         await it.say("start")
         job = (await it.until("ready"))["job_id"]
-        await it.speak(np.concatenate([ONCE, silence(60.0), ONCE]))
+        with suppress(ConnectionError):  # the end may come before all of it was sent
+            await it.speak(np.concatenate([ONCE, silence(60.0), ONCE]))
         summary = await it.until("summary")
         while await it.next() is not None:
             pass
@@ -45,7 +47,8 @@ async def test_the_quota_ends_in_the_middle(me: Caller, stack: Stack) -> None:
     async with speaker(me) as it:
         await it.say("start")
         if (found := await it.until("error", "ready"))["type"] == "ready":  # for what is left of the last second
-            await it.speak(ONCE)
+            with suppress(ConnectionError):
+                await it.speak(ONCE)
             found = (await it.until("summary"))["error"]
         assert found["code"] == "quota_exceeded"
 
@@ -61,7 +64,7 @@ async def test_a_key_that_is_revoked_in_mid_session(me: Caller) -> None:
         await it.send(SOUND[:half])
         await it.until("received")
         assert (await other("DELETE", f"/keys/{me.key_id}")).status in (200, 204)
-        async with asyncio.timeout(5.0):  # a second, on a machine that does nothing else
+        async with asyncio.timeout(PATIENCE):  # a second, on a machine that does nothing else
             while await it.next() is not None:
                 pass
         assert it.told[-1] == {"type": "closing", "code": 4403, "reason": "revoked"}
@@ -107,8 +110,8 @@ async def test_the_storage_is_away_at_the_end(me: Caller, stack: Stack) -> None:
                 await late.say("start")
                 assert (await late.until("error"))["code"] == Code.UNAVAILABLE
             await it.say("close")
-            while not (await it.until("final"))["speech_final"]:
-                pass
+            while it.of("final")[-1]["end"] < SAID.seconds - 2.0:  # as far as the last words
+                await it.until("final")
             await it.say("ping")
             await it.until("pong")
         finally:

@@ -42,7 +42,7 @@ async def test_the_end_takes_no_more_than_the_first_quarter(tmp_path: Path, sess
             early: dict[str, float] = {}
             late: dict[str, float] = {}
             while not it.of("summary"):
-                await it.next()
+                assert await it.next()
                 if not early and it.sent >= len(sound) / 4:
                     early = weights(stack)
                 elif not late and it.sent >= 0.97 * len(sound):

@@ -5,7 +5,7 @@ import json
 import secrets
 import signal
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import av
@@ -220,7 +220,8 @@ async def test_two_sockets_do_not_both_speak(me: Caller) -> None:
         await first.until("received")
         await second.say("resume", session_id=ready["session_id"])
         await second.until("ready")
-        await first.speak(silence(0.2))
+        with suppress(ConnectionError):  # one that only listens learns of it as well, and may have done so already
+            await first.speak(silence(0.2))
         error = await first.until("error")
         assert error["code"] == "session_taken"
         assert await first.next() is None
@@ -300,7 +301,7 @@ async def test_a_killed_engine_costs_a_pause_and_no_word(me: Caller, stack: Stac
         stack.process("transcriber").kill(how)
         await it.speak(long[len(long) // 2 - RATE :])
         summary = await it.close()
-        assert len(it.of("claimed")) == 2
+        assert len(it.of("claimed")) >= 2  # more, where an engine stood still past its lease
     text = check_finals(it.of("final"), len(long) / RATE)
     assert summary["text"] == text.strip()
     twice = type(SAID)("en", long, f"{SAID.text} {SAID.text}")

@@ -21,7 +21,7 @@ ARGUMENTS = (
     *("--disable-component-update", "--disable-sync", "--autoplay-policy=no-user-gesture-required"),
     *("--use-fake-device-for-media-stream", "--auto-select-tab-capture-source-by-title=Transcript"),
 )
-WAIT = 20_000
+WAIT = 60_000
 """Milliseconds after which a condition on the page has failed."""
 
 

@@ -54,6 +54,7 @@ async def test_everything_is_done_without_a_mouse(visitor: Visitor) -> None:
     await keys.press("Space")
     await visitor.until("document.querySelector('video').currentTime > 0.2")
     await keys.press("Space")
+    await visitor.until("document.querySelector('video').paused")
     await to(visitor, ".edit")
     await keys.press("Enter")
     await keys.press("Control+A")

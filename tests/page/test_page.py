@@ -55,6 +55,7 @@ async def test_from_a_key_to_a_corrected_transcript(visitor: Visitor) -> None:
 
     last = page.locator(".w").last
     await visitor.until("document.querySelector('video').readyState > 1")
+    await page.evaluate("document.querySelector('video').loop = true")  # it goes on, however late one looks
     await last.click()
     await visitor.until("document.querySelector('video').currentTime > 0.5")
     await page.wait_for_selector(".w.now")

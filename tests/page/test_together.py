@@ -29,7 +29,7 @@ async def test_two_editors_lose_nothing(visitor: Visitor) -> None:
     await second.wait_for_selector(".drafts", state="hidden")
     said = [(await second.locator(".segment .said").nth(n).text_content() or "") for n in range(2)]
     assert ["of the second" in said[0], "of the first" in said[1]] == [True, True]
-    assert await second.locator("select[aria-label=Version] option").count() == 3
+    await visitor.until("document.querySelectorAll('select[aria-label=Version] option').length === 3")
 
 
 async def test_a_link_that_was_taken_back_shows_nothing(visitor: Visitor) -> None:

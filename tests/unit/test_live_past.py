@@ -1,6 +1,6 @@
 """What an engine that takes over knows of a session: where to hear on, and what is still to be said."""
 
-from services.contracts.live import Claimed, Final, Quiet, UtteranceEnd
+from services.contracts.live import Claimed, Final, Lag, Quiet, UtteranceEnd
 from services.contracts.transcript import Segment
 from services.transcriber.live.recover import Past
 
@@ -53,3 +53,11 @@ def test_after_a_flush() -> None:
     assert not past.speaking
     past.take(final(1), 2)
     assert not past.flushed
+
+
+def test_of_what_the_client_was_told() -> None:
+    """How far behind the engine before was is known: whoever is on time again has to say so."""
+    past = Past()
+    for sequence, said in enumerate([Lag(position=1.0, seconds=7.5), Claimed(position=1.0, engine="b", warm=True)]):
+        past.take(said, sequence)
+    assert past.lag == 7.5

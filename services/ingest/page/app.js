@@ -14,6 +14,7 @@ const main = document.getElementById("main");
 let leaving = new AbortController();
 let operator = false;
 let brought = null;  // { files, key } from somebody who came with recordings and without a key
+let seen = "";  // what is shown, as `here` names it
 
 /** Name and parameter of the view that the address asks for. */
 function asked() {
@@ -24,7 +25,11 @@ function asked() {
   return name in VIEWS && name !== "shared" ? [name, parameter] : ["files"];
 }
 
+/** What the address and the key ask for, by a name. */
+const here = () => JSON.stringify([hasKey(), ...asked()]);
+
 function show() {
+  seen = here();
   leaving.abort();
   leaving = new AbortController();
   const [name, parameter] = asked();
@@ -78,17 +83,20 @@ function switchLanguage() {
   document.querySelector(".tools button").focus();
 }
 
-/** Looks whose key this is, then shows what the address asks for. */
+/** Looks whose key this is, then shows what the address asks for; what is shown already, and perhaps at work, stays. */
 async function start() {
-  operator = false;
+  let found = false;
   if (hasKey()) {
     try {
-      operator = (await get("/me")).scopes.includes("admin");
+      found = (await get("/me")).scopes.includes("admin");
     } catch (error) {
       if (error.code === "wrong_key" || error.code === "no_key") forgetKey();
     }
   }
-  show();
+  const changed = found !== operator;
+  operator = found;
+  if (here() !== seen) show();
+  else if (changed) header(asked()[0]);
 }
 
 addEventListener("hashchange", () => {

@@ -31,7 +31,7 @@ function head(told, ...tools) {
 
 async function finished(root, told, path, signal) {
   const body = h("div");
-  const pick = h("select", { "aria-label": t("versions.label") });
+  const pick = h("select", { "aria-label": t("versions.label"), hidden: true });
   let version = "latest";
   const source = {
     name: titleOf(told),

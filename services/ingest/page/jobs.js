@@ -28,6 +28,8 @@ export class Row {
   }
 
   update(job) {
+    // An answer may be older than the event that came before it: an end is final.
+    if (ended(this.job) && !ended(job)) return;
     // Events do not carry these: what was told before holds.
     const { name, external_id, source_of, queue } = this.job;
     const known = Object.fromEntries(Object.entries({ name, external_id, source_of }).filter(([field]) => job[field] == null));

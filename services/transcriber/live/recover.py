@@ -6,7 +6,7 @@ from nats.aio.client import Client
 from pydantic import TypeAdapter
 
 from services.contracts import subjects
-from services.contracts.live import Ended, Final, Heard, Out, Quiet, UtteranceEnd
+from services.contracts.live import Ended, Final, Heard, Lag, Out, Quiet, UtteranceEnd
 from services.runtime.jsapi import read_batch
 
 BATCH = 500
@@ -30,6 +30,8 @@ class Past:
     """Whether the last final answered a `finalize`."""
     owed: Final | None = None
     """The final whose utterance is over, while that was not said."""
+    lag: float = 0.0
+    """Seconds behind, as the client was told last."""
 
     @property
     def end(self) -> float:
@@ -53,6 +55,8 @@ class Past:
             self.owed = None
         elif isinstance(said, Quiet):
             self.speaking = self.flushed = False
+        elif isinstance(said, Lag):
+            self.lag = said.seconds
         elif isinstance(said, Ended):
             self.ended = said
         if isinstance(said, Final | Quiet):

@@ -26,8 +26,8 @@ class Told:
         self._bus = bus
         self._session = session
         self._past = past
-        self.lag = 0.0
-        """Seconds behind, as it was measured last."""
+        self.lag = past.lag
+        """Seconds behind, as it was measured last; at first as an engine before this one has told it."""
 
     async def again(self) -> None:
         """Say what whoever said the last message may have died before."""

@@ -16,7 +16,7 @@ from services.transcriber.live.intake import Intake
 from services.transcriber.live.load import STEP, Load
 from services.transcriber.live.minutes import Minutes
 from services.transcriber.live.recover import Past
-from services.transcriber.live.told import Told
+from services.transcriber.live.told import TELL_LAG, Told
 
 AHEAD = 60.0
 """Seconds of sound that are decoded ahead of what is heard; what is beyond waits in the stream."""
@@ -75,6 +75,9 @@ class Utterances:
                 await self._nothing_more(ear.judged)
             if ear.judged - self._marked >= QUIET:
                 await self._mark()
+            if not ear.behind and self._told.lag >= TELL_LAG:
+                # It was silence that lay behind the last words, and it is heard by now.
+                await self._told.lagging(self.heard_to, await self._behind())
             return ear.behind
         held = ear.judged - ear.started
         if ear.endpoint:

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from infra.stack import Stack
 from services.contracts import objects
@@ -14,6 +15,13 @@ from tests.contract.ingest_support import AT_ONCE, Ingest, admit_and_die
 
 BEFORE_JOB = ["put:source:before", "put:source:after", "cas:claims:before", "cas:claims:after", "put:job:before"]
 AFTER_JOB = ["put:job:after", "cas:records:before", "cas:records:after", "offer:jobs:before", "offer:jobs:after"]
+SAME = {"cas:claims:before", "put:job:before", "cas:records:before", "offer:jobs:before"}
+"""What is there before these is what the write before them has left."""
+
+
+def points(*names: str) -> list[ParameterSet]:
+    """Where to die; the places that differ from another one in nothing that is durable only in the long tests."""
+    return [pytest.param(name, marks=pytest.mark.long if name in SAME else ()) for name in names]
 
 
 async def one_job_is_there(ingest: Ingest, who: Who, job: str, data: bytes) -> None:
@@ -34,7 +42,7 @@ async def the_quota_holds(ingest: Ingest, who: Who, jobs: int) -> None:
 
 @pytest.mark.parametrize(
     ("failpoint", "key"),
-    [(failpoint, None) for failpoint in BEFORE_JOB + AFTER_JOB]
+    [pytest.param(*point.values, None, marks=point.marks) for point in points(*BEFORE_JOB, *AFTER_JOB)]
     # With a key tests/faults/test_kill_points.py repeats them through the door.
     + [
         pytest.param(point, "k", marks=pytest.mark.long)
@@ -56,7 +64,7 @@ async def test_a_repeat_completes_a_killed_admission(
         await the_quota_holds(ingest, who, 1)
 
 
-@pytest.mark.parametrize("failpoint", BEFORE_JOB + AFTER_JOB)
+@pytest.mark.parametrize("failpoint", points(*BEFORE_JOB, *AFTER_JOB))
 async def test_without_a_repeat_a_killed_admission_is_a_job_or_nothing(
     stack: Stack, ingest: Ingest, tmp_path: Path, failpoint: str
 ) -> None:

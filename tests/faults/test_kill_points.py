@@ -78,14 +78,15 @@ class Fault:
 
 
 def faults() -> Iterator[Any]:
-    """Before the first and after the last of each write.
+    """After the last of each write, and before the first of a step.
 
-    In the long tests between them too: of those that each part brings the first and the last, of the record's all.
+    In the long tests before each as well, which leaves what the write before it has left, and between the first and
+    the last: of those that each part brings the first and the last, of the record's all.
     """
     for step in TABLE:
-        for write, times in step.writes.items():
+        for n, (write, times) in enumerate(step.writes.items()):
             for count in range(1, times + 1) if write == "cas:records" else sorted({1, times}):
-                for when, usual in (("before", count == 1), ("after", count == times)):
+                for when, usual in (("before", n == 0 and count == 1), ("after", count == times)):
                     fault = Fault(step, f"{write}:{when}@{count}")
                     yield pytest.param(fault, marks=() if usual else pytest.mark.long, id=str(fault))
 

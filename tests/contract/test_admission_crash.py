@@ -3,9 +3,9 @@
 import asyncio
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
-from _pytest.mark import ParameterSet
 
 from infra.stack import Stack
 from services.contracts import objects
@@ -19,7 +19,7 @@ SAME = {"cas:claims:before", "put:job:before", "cas:records:before", "offer:jobs
 """What is there before these is what the write before them has left."""
 
 
-def points(*names: str) -> list[ParameterSet]:
+def points(*names: str) -> list[Any]:
     """Where to die; the places that differ from another one in nothing that is durable only in the long tests."""
     return [pytest.param(name, marks=pytest.mark.long if name in SAME else ()) for name in names]
 

@@ -111,6 +111,11 @@ class Process:
         self._ready_since: float | None = None
 
     @property
+    def wanted(self) -> bool:
+        """Whether it is to run: it does, or is about to be started again."""
+        return self._wanted
+
+    @property
     def pid(self) -> int | None:
         return self._child.pid if self._child and self._child.returncode is None else None
 

@@ -135,10 +135,11 @@ class Stack:
 
         Raises StackError after `timeout` seconds.
         """
-        running = [process for process in self._processes.values() if process.pid is not None]
+        # One that waits to be started again counts, though nothing of it runs at this moment.
+        wanted = [process for process in self._processes.values() if process.wanted]
         try:
             async with asyncio.timeout(timeout):
-                while not all(await asyncio.gather(*(one.spec.ready() for one in running))):  # noqa: ASYNC110
+                while not all(await asyncio.gather(*(one.spec.ready() for one in wanted))):  # noqa: ASYNC110
                     await asyncio.sleep(PROBE_INTERVAL)
         except TimeoutError:
             raise StackError(f"Not everything was ready again within {timeout:g} s.") from None
@@ -168,7 +169,13 @@ class Stack:
         names = [port for kind in specs.EVERYTHING for port in specs.PORTS[kind]]
         if self._http_port is None:
             names.append("http")
-        assigned = ports.assign(names, self.home.known_ports(), pairs=specs.PAIRED_PORTS, reserved=self._reserved)
+        assigned = ports.assign(
+            names,
+            self.home.known_ports(),
+            pairs=specs.PAIRED_PORTS,
+            avoid=() if self._http_port is None else (self._http_port,),
+            reserved=self._reserved,
+        )
         write_json(self.home.ports_file, assigned)
         http_port = self._http_port or assigned["http"]
         if "ingest" in self._services:

@@ -66,11 +66,17 @@ class Bucket:
         """The names in a folder, as soon as they are enough."""
         async with asyncio.timeout(patience):
             while not enough(set(names := await self.names(folder))):
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(0.2)
         return names
 
     async def has(self, *names: str) -> list[str]:
         return await self.until(lambda found: found.issuperset(names))
+
+    async def until_admitted(self, count: int) -> None:
+        """Wait until so many jobs were made of what lies here."""
+        async with asyncio.timeout(PATIENCE):
+            while sum(tenant == self.tenant for tenant, _ in await self.records.every()) < count:
+                await asyncio.sleep(0.1)
 
     async def jobs(self) -> list[Record]:
         return [
@@ -116,5 +122,5 @@ def operator(stack: Stack, *arguments: str) -> str:
 
 
 def client(stack: Stack, access: str, secret: str) -> Minio:
-    http = urllib3.PoolManager(retries=False, timeout=10)
+    http = urllib3.PoolManager(retries=False, timeout=60)
     return Minio(stack.store_endpoint, access, secret, secure=False, region="us-east-1", http_client=http)

@@ -138,7 +138,19 @@ class Front:
 
     async def newest(self, caller: Caller) -> str:
         """A caller's newest job, waited for."""
-        async with asyncio.timeout(20):
+        pause = 0.05
+        async with asyncio.timeout(60):
             while not (jobs := (await caller("GET", "/jobs")).json()["jobs"]):
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, 0.5)  # the caller may ask only so often
         return str(jobs[0]["job_id"])
+
+    async def logged(self, *texts: str) -> str:
+        """Everything that the processes wrote, as soon as all of this is in it."""
+        async with asyncio.timeout(60):
+            while True:
+                files = [path for path in self.stack.home.logs.rglob("*") if path.is_file()]
+                written = "".join(path.read_text(errors="replace") for path in files)
+                if all(text in written for text in texts):
+                    return written
+                await asyncio.sleep(0.05)

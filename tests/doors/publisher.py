@@ -14,6 +14,7 @@ import nats
 import nats.js.errors
 from nats.aio.client import Client
 from nats.js import JetStreamContext
+from nats.js.api import PubAck
 
 from infra.stack import Stack
 from services.contracts import subjects
@@ -45,7 +46,7 @@ async def logged_in(login: dict[str, str], complaints: list[str] | None = None) 
         if complaints is not None:
             complaints.append(str(error).lower())
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             nc = Client()
             try:
@@ -77,25 +78,26 @@ class Publisher:
 
     @property
     def js(self) -> JetStreamContext:
-        return self.nc.jetstream(domain=self.login["domain"])
+        return self.nc.jetstream(domain=self.login["domain"], timeout=30)
 
-    async def submit(self, headers: dict[str, str] | None = None, **message: Any) -> None:
-        await self.raw(json.dumps(message).encode(), headers)
+    async def submit(self, headers: dict[str, str] | None = None, **message: Any) -> PubAck:
+        return await self.raw(json.dumps(message).encode(), headers)
 
-    async def raw(self, data: bytes, headers: dict[str, str] | None = None) -> None:
-        await self.js.publish(subjects.submit(self.tenant), data, headers=headers, stream=subjects.SUBMIT)
+    async def raw(self, data: bytes, headers: dict[str, str] | None = None) -> PubAck:
+        return await self.js.publish(subjects.submit(self.tenant), data, headers=headers, stream=subjects.SUBMIT)
 
     async def read(self, stream: str = subjects.RESULTS) -> bytes:
         """The next event for this tenant, waited for."""
         pull = await self.js.pull_subscribe_bind(subjects.reader(self.tenant), stream)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 try:
-                    [message] = await pull.fetch(1, timeout=2)
+                    # One request as a rule: what comes for one that was given up would be nobody's for a while.
+                    [message] = await pull.fetch(1, timeout=30)
                 except (TimeoutError, nats.js.errors.Error):
-                    await asyncio.sleep(0.05)  # the consumer is made at the first submission
+                    await asyncio.sleep(0.05)
                     continue
-                await message.ack_sync()
+                await message.ack_sync(timeout=30)
                 return message.data
 
     async def record(self) -> Record:

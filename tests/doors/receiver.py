@@ -44,7 +44,7 @@ class Receiver:
         """The calls of one path, oldest first."""
         return [call for call in self.calls if call.path == path]
 
-    async def called(self, path: str, times: int = 1, patience: float = 30) -> list[Call]:
+    async def called(self, path: str, times: int = 1, patience: float = 60) -> list[Call]:
         """The calls of one path, once there are so many."""
         async with asyncio.timeout(patience), self.changed:
             await self.changed.wait_for(lambda: len(self.at(path)) >= times)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -44,15 +45,23 @@ async def test_a_dropped_recording_has_its_transcript_beside_it(bucket: Bucket) 
     assert await bucket.blobs.get(objects.source(record.tenant, record.job)) == TALK
 
 
-async def test_a_tree_of_files_is_done_once_each_and_holds_up_nobody(bucket: Bucket) -> None:
+async def test_a_tree_of_files_is_done_once_each_and_holds_up_nobody(service: Stack, bucket: Bucket) -> None:
     """A hundred objects are a hundred jobs; another tenant's single file, put after them, is done before the last."""
     other = await bucket.another()
     names = [f"{n % 7}/{n:03d}.wav" for n in range(100)]
-    await asyncio.gather(*(bucket.put(f"in/{name}", TALK + bytes([n])) for n, name in enumerate(names)))
-    await other.put("in/single.wav", TALK)
+    transcriber = service.process("transcriber")
+    transcriber.kill(signal.SIGSTOP)  # it is to find all of them waiting
+    try:
+        await asyncio.gather(*(bucket.put(f"in/{name}", TALK + bytes([n])) for n, name in enumerate(names)))
+        await bucket.until_admitted(len(names))
+        await other.put("in/single.wav", TALK)
+        await other.until_admitted(1)
+    finally:
+        transcriber.kill(signal.SIGCONT)
     await other.has(*sidecars("single.wav"))
-    assert len(await bucket.names()) < len(sidecars(*names))
     assert await bucket.has(*sidecars(*names)) == sidecars(*names)
+    [single] = await other.jobs()
+    assert (single.timings.finished or 0) < max(job.timings.finished or 0 for job in await bucket.jobs())
     await bucket.put("in/last.wav", TALK)  # when this is done, there were several more looks at all of them
     await bucket.has(*sidecars("last.wav"))
     dropped = Counter(manifest.dropped for manifest in await bucket.manifests())

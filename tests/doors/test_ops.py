@@ -1,5 +1,6 @@
 """What every visitor sees: health, metrics, the reference, the first page, and errors of the address itself."""
 
+import asyncio
 import re
 
 import pytest
@@ -11,7 +12,9 @@ from tests.doors.caller import Caller, Front
 async def test_live_and_ready(front: Front) -> None:
     """/livez says that the process turns, /readyz names what it needs."""
     assert (await front.nobody("GET", "/livez")).status == 200
-    ready = await front.nobody("GET", "/readyz")
+    async with asyncio.timeout(60):
+        while (ready := await front.nobody("GET", "/readyz")).status == 503:  # what answers late is away, too
+            await asyncio.sleep(0.1)
     assert (ready.status, ready.json()["checks"]) == (200, {"bus": "ok", "store": "ok"})
 
 

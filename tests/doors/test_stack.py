@@ -9,14 +9,20 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import psutil
 import pytest
 
 from infra.stack import Stack, StackError, ports
+from infra.stack.process import State
 
 PROCESSES = ["nats", "s3", "keys", "ingest", "transcriber"]
+
+
+PATIENCE = 60.0
+"""Seconds for which a test waits for what must come."""
 
 
 class Desk:
@@ -24,7 +30,8 @@ class Desk:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self.port = ports.assign(["http"], {})["http"]
+        self.reserved = ports.Reservations()
+        self.port = ports.assign(["http"], {}, reserved=self.reserved)["http"]
         own = {"DESIFRE_HOME": str(home), "DESIFRE_HTTP_PORT": str(self.port), "DESIFRE_ENGINE": "digest"}
         self.environ = {**os.environ, **own}
 
@@ -40,6 +47,16 @@ class Desk:
             stderr=asyncio.subprocess.STDOUT,
         )
 
+    async def status(self) -> dict[str, Any]:
+        """What `status` says once everything is ready: who answers late is not, so it is asked again."""
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                code, report = await self.run("status", "--json")
+                if code == 0:
+                    found: dict[str, Any] = json.loads(report)
+                    return found
+                assert code == 3, report
+
     async def run(self, *arguments: str, **environ: str) -> tuple[int, str]:
         """Exit code and everything printed."""
         process = await self.start(*arguments, **environ)
@@ -54,6 +71,7 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
     desk = Desk(tmp_path / "home")
     yield desk
     await desk.run("down")
+    desk.reserved.release()
 
 
 async def read_until(stream: asyncio.StreamReader, text: str) -> str:
@@ -82,7 +100,7 @@ async def test_up_says_where_it_listens_and_ctrl_c_leaves_nothing_behind(desk: D
     assert len(children) >= len(PROCESSES)
     launcher.send_signal(signal.SIGINT)
     assert await launcher.wait() == 0
-    _, alive = await asyncio.to_thread(psutil.wait_procs, children, 10)
+    _, alive = await asyncio.to_thread(psutil.wait_procs, children, PATIENCE)
     assert not alive
 
 
@@ -90,9 +108,7 @@ async def test_a_second_copy_is_told_who_runs_there(desk: Desk) -> None:
     """Detached, it goes on in the background; another `up` on that home names its process; `down` ends it."""
     code, printed = await desk.run("up", "--detach")
     assert code == 0, printed
-    code, report = await desk.run("status", "--json")
-    assert code == 0
-    status = json.loads(report)
+    status = await desk.status()
     assert [process["name"] for process in status["processes"]] == PROCESSES
     assert all(process["ready"] and process["state"] == "ready" for process in status["processes"])
     assert all(process["pid"] and process["ports"] and process["restarts"] == 0 for process in status["processes"])
@@ -108,7 +124,7 @@ async def test_a_second_copy_is_told_who_runs_there(desk: Desk) -> None:
     ]
     code, printed = await desk.run("down")
     assert code == 0, printed
-    _, alive = await asyncio.to_thread(psutil.wait_procs, running, 10)
+    _, alive = await asyncio.to_thread(psutil.wait_procs, running, PATIENCE)
     assert not alive
     assert (await desk.run("status"))[0] == 4
 
@@ -169,6 +185,20 @@ async def test_the_home_is_found_again(tmp_path: Path) -> None:
     assert not (tmp_path / "run" / "state.json").exists()
 
 
+async def test_all_is_ready_when_nothing_waits_to_be_started_again(tmp_path: Path) -> None:
+    """A process that died young is waited for while it is not there; the port that was chosen for HTTP is nobody's."""
+    async with Stack(tmp_path, services=["nats"]) as first:
+        taken = first.wiring.ports["nats"]
+    async with Stack(tmp_path, services=["nats"], http_port=taken) as stack:
+        assert taken not in stack.wiring.ports.values()
+        bus = stack.process("nats")
+        run = bus.runs
+        bus.kill()
+        await bus.wait_exit(run)
+        await stack.wait_all_ready()
+        assert (bus.state, bus.runs) == (State.READY, run + 1)
+
+
 @pytest.mark.parametrize("name", PROCESSES)
 async def test_every_process_comes_back_after_a_kill(stack: Stack, name: str) -> None:
     """`kill -9` of any one process is followed by a new one that becomes ready, and the others stay."""
@@ -197,10 +227,10 @@ async def test_a_launcher_that_is_killed_takes_everything_along_and_can_be_start
     for _ in range(2):
         code, printed = await desk.run("up", "--detach")
         assert code == 0, printed
-        status = json.loads((await desk.run("status", "--json"))[1])
+        status = await desk.status()
         running = psutil.Process(status["launcher"]).children(recursive=True)
         assert len(running) >= len(PROCESSES)
         os.kill(status["launcher"], signal.SIGKILL)
-        _, alive = await asyncio.to_thread(psutil.wait_procs, running, 10)
+        _, alive = await asyncio.to_thread(psutil.wait_procs, running, PATIENCE)
         assert not alive
         assert (await desk.run("status"))[0] == 4

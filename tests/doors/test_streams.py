@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from services.contracts.stream import Cursor, Event, Watching
 from tests.doors.caller import Caller, Front
-from tests.doors.watcher import heard, parts, read_all, socket, with_parts
+from tests.doors.watcher import heard, parts, read_all, socket, sse, with_parts
 
 NO_JOB = "job_01M83PRRQKZGF5RJXYNWRWV2GN"
 
@@ -131,8 +131,8 @@ async def test_a_slow_reader_is_told_to_watch_again(front: Front, me: Caller) ->
         await it.watch(job)
         await it.events(1)
         before = ingest.memory_info().rss
-        for part in range(count):
-            await heard(front.bus, tenant, job, part, "x" * size)
+        for first in range(0, count, 8):  # several at a time: who reads nothing for ten seconds is cut off
+            await asyncio.gather(*(heard(front.bus, tenant, job, part, "x" * size) for part in range(first, first + 8)))
         grown = ingest.memory_info().rss - before
         events: list[dict[str, Any]] = []
         resyncs = 0
@@ -156,11 +156,12 @@ async def test_server_sent_events(front: Front, me: Caller) -> None:
     async with socket(me) as it:
         begun = await it.watch(job)
         told = await it.events(3)
-        reading = asyncio.create_task(read_all(me, job), name="sse")
+        events = sse(me, job)
+        read = [await anext(events)]
         await heard(front.bus, tenant, job, 2)
         await front.complete(job)
         told += await it.to_the_end()
-    read = await reading
+        read += [event async for event in events]
     assert [name for name, _, _ in read] == ["watching", *(event["kind"] for event in told)]
     assert read[0][2] == begun
     assert [data for _, _, data in read[1:]] == told

@@ -9,7 +9,7 @@ import pytest
 from services.contracts import subjects
 from services.contracts.auth import KeyInfo, KeyRef
 from tests.doors.caller import Caller, Front
-from tests.doors.watcher import heard, read_all, refused, socket, ticket, with_parts
+from tests.doors.watcher import heard, refused, socket, sse, ticket, with_parts
 
 
 async def test_revocation_closes_what_is_open(front: Front, me: Caller) -> None:
@@ -20,25 +20,28 @@ async def test_revocation_closes_what_is_open(front: Front, me: Caller) -> None:
     async with socket(me) as mine, socket(other) as theirs:
         await theirs.watch(job)
         await theirs.events(1)
-        reading = asyncio.create_task(read_all(other, job), name="sse")
-        async with asyncio.timeout(30):
-            while b"streams_open 3.0" not in (await me("GET", "/metrics")).body:
-                await asyncio.sleep(0.02)
+        reading = sse(other, job)
+        assert [(await anext(reading))[0] for _ in range(2)] == ["watching", "state"]
         await front.bus.request(subjects.KEYS_REVOKE, KeyRef(tenant=tenant, key_id=second["key_id"]), KeyInfo)
-        async with asyncio.timeout(5):  # a second, on a machine that does nothing else
+        async with asyncio.timeout(30):  # a second, on a machine that does nothing else
             assert await theirs.next() == {"type": "closing", "code": 4403, "reason": "revoked"}
             assert await theirs.closed() == 4403
-        assert [name for name, _, _ in await reading] == ["watching", "state", "closing"]
+        assert [name async for name, _, _ in reading] == ["closing"]
         await mine.quiet()
 
 
 async def test_a_key_that_expires_closes_what_is_open(front: Front, me: Caller) -> None:
     """A socket does not outlive its key."""
-    made = (await me("POST", "/keys", json={"expires_in": 3})).json()
-    async with socket(Caller(me.session, me.base, made["api_key"])) as it:
-        await it.quiet()
-        assert await it.next() == {"type": "closing", "code": 4403, "reason": "revoked"}
-        assert await it.closed() == 4403
+    for seconds in (3, 12, 48):
+        made = (await me("POST", "/keys", json={"expires_in": seconds})).json()
+        try:
+            async with socket(Caller(me.session, me.base, made["api_key"])) as it:
+                assert await it.next() == {"type": "closing", "code": 4403, "reason": "revoked"}
+                assert await it.closed() == 4403
+        except aiohttp.WSServerHandshakeError:
+            continue  # on a busy machine its life was over before it was shown
+        return
+    pytest.fail("no key lived long enough")
 
 
 async def test_too_many_messages_are_read_more_slowly(front: Front, me: Caller) -> None:
@@ -109,7 +112,7 @@ async def test_a_tenant_holds_so_many_streams_open(front: Front, me: Caller) -> 
                 await other.quiet()
         async with asyncio.timeout(30):
             while await refused_now(me):
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.15)
 
 
 async def refused_now(me: Caller) -> bool:
@@ -175,9 +178,8 @@ async def test_no_key_and_no_ticket_in_any_log(front: Front, me: Caller) -> None
         await refused(nobody, headers={"Sec-WebSocket-Protocol": f"key.{me.key}"})
         await refused(nobody, headers={"Sec-WebSocket-Protocol": f"ticket.{used}, key.{me.key}"})
         await nobody("GET", f"/ws/{me.key}/more")
-    logs = "".join(path.read_text(errors="replace") for path in front.stack.home.logs.rglob("*") if path.is_file())
+    logs = await front.logged("/ws/{api_key}")
     metrics = (await me("GET", "/metrics")).body.decode()
-    assert "/ws/{api_key}" in logs
     for text in (logs, metrics):
         assert (me.key or "")[-38:] not in text
         assert used[-43:] not in text

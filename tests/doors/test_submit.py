@@ -139,7 +139,7 @@ async def test_reading_begins_before_anything_is_submitted(publisher: Publisher)
     """Whoever was let onto the bus may start its consumer first: it waits for what comes."""
     js = publisher.nc.jetstream(domain=subjects.DOMAIN)
     events = await js.pull_subscribe_bind(subjects.reader(publisher.tenant), subjects.RESULTS)
-    waiting = asyncio.create_task(events.fetch(1, timeout=20))
+    waiting = asyncio.create_task(events.fetch(1, timeout=60))
     await publisher.submit(id="1", audio=audio())
     [event] = await waiting
     assert json.loads(event.data)["external_id"] == "1"
@@ -166,7 +166,7 @@ async def test_the_examples_of_the_docs_work(front: Front, publisher: Publisher,
         return output.decode()
 
     assert await run(publish, str(recording)) == "received as " + str((await front.bus.tip(subjects.SUBMIT))[1]) + "\n"
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not (jobs := [key for key in await front.stored(publisher.tenant) if key.endswith("job.json")]):
             await asyncio.sleep(0.05)
     found = objects.split(jobs[0])

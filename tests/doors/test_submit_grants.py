@@ -70,15 +70,16 @@ async def test_an_answer_reaches_nobody_else(front: Front, publisher: Publisher)
 
 
 async def test_what_another_tenant_calls_its_message_throws_nothing_away(front: Front, publisher: Publisher) -> None:
-    """Two tenants that publish under one `Nats-Msg-Id` have a job each: the stream forgets it after 0.1 s."""
+    """Two tenants that publish under one `Nats-Msg-Id` have a job each: the stream tells of it, and soon forgets."""
     other = await sign_up(front.bus)
     login = await asyncio.to_thread(grant, front.stack, other)
     async with logged_in(login) as nc:
         theirs = Publisher(other, nc, login, [])
         await theirs.submit({"Nats-Msg-Id": "1"}, id="1", audio=audio())
         assert (await theirs.record()).external_id == "1"
-        await asyncio.sleep(0.2)
-        await publisher.submit({"Nats-Msg-Id": "1"}, id="1", audio=audio())
+        async with asyncio.timeout(20):  # a tenth of a second, but for the server's own clockwork
+            while (await publisher.submit({"Nats-Msg-Id": "1"}, id="1", audio=audio())).duplicate:
+                await asyncio.sleep(0.05)
         assert (await publisher.record()).tenant == publisher.tenant
 
 
@@ -86,7 +87,7 @@ async def test_a_second_grant_is_a_new_password(front: Front, publisher: Publish
     """The old password is worth nothing then, and the services stay connected through it all."""
     again = await asyncio.to_thread(grant, front.stack, publisher.tenant)
     async with logged_in(again) as nc:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while publisher.nc.is_connected:
                 await asyncio.sleep(0.05)
         renewed = Publisher(publisher.tenant, nc, again, [])

@@ -15,7 +15,7 @@ from services.contracts.transcript import Segment
 from services.runtime.bus import Bus
 from tests.doors.caller import Caller, Front
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds that a test waits for a message at most."""
 
 
@@ -116,6 +116,10 @@ async def with_parts(front: Front, me: Caller, count: int, name: bytes = b"watch
     """A job of which so many parts were heard; its tenant and its id."""
     job = await me.submit(name)
     tenant = await front.tenant_of(job)
+    async with asyncio.timeout(PATIENCE):
+        # Its state becomes an event by itself; what follows is to come after it.
+        while not await front.bus.pending(subjects.RESULTS, subjects.state(tenant, job)):
+            await asyncio.sleep(0.01)
     for part in range(count):
         await heard(front.bus, tenant, job, part)
     return tenant, job

@@ -16,8 +16,8 @@ MIB = 1 << 20
 
 @pytest.fixture
 async def service(tmp_path: Path) -> AsyncIterator[Service]:
-    """A service whose engine goes when it had nothing to do for a second."""
-    settings = {"DESIFRE_IDLE_AFTER": "1", "DESIFRE_DIGEST_SPEED": "20"}
+    """A service whose engine goes when it had nothing to do for some seconds: long enough to be seen before."""
+    settings = {"DESIFRE_IDLE_AFTER": "5", "DESIFRE_DIGEST_SPEED": "20"}
     async with running(tmp_path, {"transcriber": settings}) as service:
         yield service
 

@@ -44,8 +44,8 @@ def memory(stack: Stack) -> int:
 
 @pytest.fixture
 async def brief(tmp_path: Path, models: Path) -> AsyncIterator[Stack]:
-    """A service whose engine goes when it had nothing to do for two seconds."""
-    settings = {"transcriber": {"DESIFRE_MODELS_DIR": str(models), "DESIFRE_IDLE_AFTER": "2"}}
+    """A service whose engine goes when it had nothing to do for some seconds: long enough to be weighed before."""
+    settings = {"transcriber": {"DESIFRE_MODELS_DIR": str(models), "DESIFRE_IDLE_AFTER": "6"}}
     async with Stack(tmp_path, settings=settings) as stack:
         yield stack
 

@@ -31,6 +31,6 @@ def test_the_store_answers_nobody_without_a_key(store_server: StoreServer, port:
     """Neither the S3 door nor the filer behind it gives anything to a request without credentials."""
     url = f"http://{LOOPBACK}:{store_server.stack.wiring.ports[port]}{path}"
     with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(url, timeout=5)
+        urllib.request.urlopen(url, timeout=60)
     refused.value.close()
     assert refused.value.code in (401, 403)

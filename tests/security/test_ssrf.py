@@ -102,14 +102,14 @@ def test_there_are_spellings_enough() -> None:
 async def test_the_listener_would_be_reached(listener: Listener) -> None:
     """Without the guard a call arrives, so that the silence of the other tests means something."""
     policy = Policy(http=True, hosts=[f"127.0.0.1:{listener.port}"])
-    async with poster(policy, timeout=5) as calls:
+    async with poster(policy, timeout=60) as calls:
         answer = await calls.post(f"http://127.0.0.1:{listener.port}/", b"{}", {})
     assert (answer.error, listener.connections) == ("no_answer", 1)
 
 
 async def test_no_spelling_reaches_an_inner_address(listener: Listener) -> None:
     """Every spelling of every kind of inner address is refused, and nothing is dialled."""
-    async with poster(Policy(http=True, ports=[listener.port]), timeout=5) as calls:
+    async with poster(Policy(http=True, ports=[listener.port]), timeout=60) as calls:
         for host in [*LOOPBACK, *INNER, *own_addresses()]:
             answer = await calls.post(f"http://{host}:{listener.port}/hook", b"{}", {})
             assert (answer.error in REFUSED, answer.status) == (True, None), (host, answer)
@@ -119,7 +119,7 @@ async def test_no_spelling_reaches_an_inner_address(listener: Listener) -> None:
 async def test_the_guard_alone_is_enough(listener: Listener) -> None:
     """Without any look at the URL, the check of the address that is dialled refuses all of them by itself."""
     connector = aiohttp.TCPConnector(socket_factory=guarded_socket)
-    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=5)) as session:
+    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=60)) as session:
         for host in [*LOOPBACK, *INNER, *own_addresses()]:
             try:
                 url = URL(f"http://{host}:{listener.port}/hook")
@@ -172,7 +172,7 @@ async def test_a_name_that_leads_elsewhere_each_time_reaches_nothing(listener: L
         ["10.1.2.3"],
     ]
     names = Rebinding(answers)
-    async with poster(Policy(http=True, ports=[listener.port]), timeout=5, resolver=names) as calls:
+    async with poster(Policy(http=True, ports=[listener.port]), timeout=60, resolver=names) as calls:
         for n in range(2 * len(answers)):
             answer = await calls.post(f"http://rebind.example.com:{listener.port}/", b"{}", {})
             assert answer.error == "address_refused", answers[n % len(answers)]
@@ -183,7 +183,7 @@ async def test_a_listed_name_is_the_only_one(listener: Listener) -> None:
     """The operator's list is exact: the same address by another name or at another port is not on it."""
     names = Rebinding([["127.0.0.1"]])
     policy = Policy(http=True, hosts=[f"hooks.example.com:{listener.port}"], ports=[listener.port])
-    async with poster(policy, timeout=5, resolver=names) as calls:
+    async with poster(policy, timeout=60, resolver=names) as calls:
         for host in ("127.0.0.1", "other.example.com", "hooks.example.com.", "sub.hooks.example.com"):
             assert (await calls.post(f"http://{host}:{listener.port}/", b"{}", {})).error in REFUSED, host
         assert listener.connections == 0
@@ -197,7 +197,7 @@ async def test_a_redirect_is_not_followed(listener: Listener) -> None:
         codes = (301, 302, 303, 307, 308)
         there.answers["/"] = [status(code, location=f"http://127.0.0.1:{listener.port}/") for code in codes]
         policy = Policy(http=True, hosts=[f"127.0.0.1:{there.port}", f"127.0.0.1:{listener.port}"])
-        async with poster(policy, timeout=5) as calls:
+        async with poster(policy, timeout=60) as calls:
             assert [(await calls.post(there.url("/"), b"{}", {})).status for _ in codes] == list(codes)
     assert listener.connections == 0
 
@@ -206,7 +206,7 @@ async def test_the_environment_names_no_proxy(listener: Listener, monkeypatch: p
     """A proxy of the environment, which would dial for us unguarded, is not used."""
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{listener.port}")
-    async with poster(Policy(http=True), timeout=5, resolver=Rebinding([["127.0.0.1"]])) as calls:
+    async with poster(Policy(http=True), timeout=60, resolver=Rebinding([["127.0.0.1"]])) as calls:
         assert (await calls.post("http://example.com/", b"{}", {})).error == "address_refused"
     assert listener.connections == 0
 
@@ -221,11 +221,11 @@ async def test_a_certificate_is_verified(tmp_path: Path, monkeypatch: pytest.Mon
     tls.load_cert_chain(certificate, key)
     async with receiving(tls) as there:
         policy = Policy(hosts=[f"127.0.0.1:{there.port}"])
-        async with poster(policy, timeout=5) as calls:
+        async with poster(policy, timeout=60) as calls:
             assert (await calls.post(there.url("/", "https"), b"{}", {})).error == "tls"
         assert there.calls == []
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-        async with poster(policy, timeout=5) as calls:
+        async with poster(policy, timeout=60) as calls:
             assert (await calls.post(there.url("/", "https"), b"{}", {})).status == 204
 
 

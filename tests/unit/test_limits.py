@@ -1,5 +1,9 @@
 """Limits of the door that need no server: places for uploads, and addresses behind proxies."""
 
+import asyncio
+import socket
+import threading
+import time
 from contextlib import ExitStack
 from io import BytesIO
 
@@ -54,6 +58,43 @@ async def test_a_large_body_gives_way_to_who_waits_for_a_short_one() -> None:
             assert received == size
             # The piece in which the limit is passed counts whole, or not at all.
             assert pauses == pytest.approx(paused * more / GIVING_WAY, abs=0.02)
+
+
+async def test_a_body_that_came_while_we_stood_still_is_not_slow() -> None:
+    """What has arrived when the time is up is taken, however late this process looks; what has not is refused."""
+    grace = 0.2
+    bodies, waits, sent = Bodies(Settings(upload_grace=grace)), threading.Event(), threading.Event()
+
+    def stand_still() -> None:
+        waits.set()
+        sent.wait(30)
+        time.sleep(2 * grace)
+
+    async def take(request: web.Request) -> web.Response:
+        asyncio.get_running_loop().call_later(grace / 10, stand_still)
+        try:
+            return web.json_response(sum([len(data) async for data in bodies.body(request, 1 << 20)]))
+        except Problem as problem:
+            return web.json_response(problem.code)
+
+    def client(port: int, body: bytes, answer: bytes) -> bytes:
+        read = b""
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+            connection.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 9\r\n\r\n")
+            waits.wait(30)
+            connection.sendall(body)
+            sent.set()
+            while not read.endswith(answer) and (more := connection.recv(1 << 16)):
+                read += more
+        return read
+
+    app = web.Application()
+    app.router.add_post("/", take)
+    async with TestServer(app) as server:
+        for body, answer in ((b"all of it", b"9"), (b"a part", b'"upload_too_slow"')):
+            waits.clear()
+            sent.clear()
+            assert (await asyncio.to_thread(client, server.port or 0, body, answer)).endswith(answer)
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ class Deliverer:
         self._base = base
         self._puller = Puller(bus, subjects.CALLBACKS, lambda _: 1.0, lease, most=-1)
         self._reading = asyncio.Semaphore(READING)
-        self._in_hand: dict[asyncio.Task[None], str] = {}
+        self._in_hand: dict[asyncio.Task[None], Unit] = {}
         self._log = get_logger()
         self._calls = metrics.counter("callback_calls", "Calls of receivers", ("outcome",))
         self._delay = metrics.histogram("callback_first_seconds", "Seconds from a job's end to the first call about it")
@@ -90,8 +90,10 @@ class Deliverer:
                 self._puller.bell.clear()
                 try:
                     while len(self._in_hand) < IN_HAND and (unit := await self._puller.pull(self._allowed)):
+                        if self._has(unit):
+                            continue  # we were late to say that we work on it; who has it settles it for both
                         task = self._tasks.start(self._work(unit), name="callback")
-                        self._in_hand[task] = unit.tenant
+                        self._in_hand[task] = unit
                         task.add_done_callback(self._ended)
                 except Unavailable:
                     await asyncio.sleep(0.5)
@@ -103,7 +105,10 @@ class Deliverer:
                     continue
 
     def _allowed(self, _: Lane, tenant: str) -> bool:
-        return sum(one == tenant for one in self._in_hand.values()) < OF_ONE
+        return sum(one.tenant == tenant for one in self._in_hand.values()) < OF_ONE
+
+    def _has(self, unit: Unit) -> bool:
+        return any(one.message.subject == unit.message.subject for one in self._in_hand.values())
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         del self._in_hand[task]

@@ -33,7 +33,7 @@ async def operator(house: House) -> AsyncIterator[JetStreamContext]:
 async def left_the_bus(house: House, job: str) -> None:
     """Wait until nothing more is to be done about this job's callback."""
     mine = subjects.callback("*", "*", job)
-    async with operator(house) as js, asyncio.timeout(30):
+    async with operator(house) as js, asyncio.timeout(60):
         while (await js.stream_info(subjects.CALLBACKS, subjects_filter=mine)).state.subjects:
             await asyncio.sleep(0.05)
 
@@ -53,7 +53,7 @@ async def test_a_kill_at_any_write(calm: House, point: str) -> None:
     run = ingest.runs
     (calm.stack.home.root / "failpoint").write_text(point)
     job = await me.submit(recording(), callback_url=calm.receiver.url(path))
-    assert await ingest.wait_exit(run, 30) == 137
+    assert await ingest.wait_exit(run) == 137
     await ingest.wait_run(run + 1)
     log = await log_of(me, job, "delivered")
     await left_the_bus(calm, job)

@@ -1,8 +1,14 @@
 """Receivers that are down, slow, gone or endless: called again by the schedule, and nobody else waits for them."""
 
 import asyncio
+import signal
 
-from tests.doors.callbacks.house import TIMEOUT, House, log_of, recording, restart
+import nats
+
+from services.contracts import subjects
+from services.contracts.jobs import Lane
+from tests.doors.callbacks.house import LEASE, TIMEOUT, House, log_of, recording, restart
+from tests.doors.caller import Caller
 from tests.doors.receiver import flood, silence, status
 
 
@@ -10,12 +16,12 @@ async def test_calls_go_on_after_a_restart(house: House) -> None:
     """A receiver that is down is called again by the schedule, also by the ingest that comes after the one killed."""
     me = await house.sign_up()
     house.receiver.answers["/down"] = [
-        status(503, "out of order", Retry_After="1"),  # time enough to be killed between two calls, not amid one
+        status(503, "out of order", Retry_After="6"),  # time enough to be killed between two calls, not amid one
         status(302, location="/x"),
         status(200),
     ]
     job = await me.submit(recording(), callback_url=house.receiver.url("/down"))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not (await log_of(me, job))["attempts"]:
             await asyncio.sleep(0.05)
     await restart(house)
@@ -35,12 +41,13 @@ async def test_the_schedule_ends(house: House) -> None:
     job = await me.submit(recording(), callback_url=house.receiver.url("/never"))
     log = await log_of(me, job, "waiting")
     await house.receiver.called("/never", 4)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while len((log := await log_of(me, job))["attempts"]) < 4:
             await asyncio.sleep(0.05)
     # The last wait is a minute, within a fifth.
     assert log["state"] == "waiting"
-    assert 45 < log["next"] - log["attempts"][-1]["at"] < 75
+    last = log["attempts"][-1]
+    assert 45 < log["next"] - (last["at"] + last["duration"]) < 75
     house.receiver.answers["/never"] = [status(500), status(204)]
     asked = (await me("POST", f"/jobs/{job}/deliveries")).json()
     assert (asked["state"], asked["attempts"][-1]["status"], asked["attempts"][-1]["asked"]) == ("waiting", 500, True)
@@ -54,7 +61,7 @@ async def test_a_receiver_that_asks_for_time_gets_it(house: House) -> None:
     house.receiver.answers["/later"] = [status(429, Retry_After="2"), status(204)]
     job = await me.submit(recording(), callback_url=house.receiver.url("/later"))
     first, second = await house.receiver.called("/later", 2)
-    assert second.at - first.at >= 2
+    assert second.at - first.at >= 1.9  # a call may be a little early
     await log_of(me, job, "delivered")
 
 
@@ -94,6 +101,36 @@ async def test_an_endless_answer_costs_nothing(house: House) -> None:
     [attempt] = (await log_of(me, job, "delivered"))["attempts"]
     assert (attempt["status"], attempt["error"], attempt["duration"] < TIMEOUT) == (200, None, True)
     assert attempt["response"] == ("[31mflood" * 200)[:200]
+
+
+async def given_out_again(house: House, me: Caller) -> None:
+    """Wait until the bus has delivered the callback of this tenant once more."""
+    tenant = (await me("POST", "/keys", json={"label": "tells the tenant"})).json()["tenant"]
+    nc = await nats.connect(house.stack.nats_url, user="admin", password=house.stack.nats_password())
+    try:
+        async with asyncio.timeout(30):
+            name = subjects.consumer(Lane.INTERACTIVE, tenant)
+            while not (await nc.jetstream().consumer_info(subjects.CALLBACKS, name)).num_redelivered:
+                await asyncio.sleep(0.05)
+    finally:
+        await nc.close()
+
+
+async def test_an_ingest_that_stood_still_calls_nobody_twice(house: House) -> None:
+    """What the bus gives out again, since ingest was late to say that it works on it, is in its hands already."""
+    me = await house.sign_up()
+    until = asyncio.Event()
+    house.receiver.answers["/still"] = [silence(until)]
+    job = await me.submit(recording(), callback_url=house.receiver.url("/still"))
+    await house.receiver.called("/still")
+    ingest = house.stack.process("ingest")
+    ingest.kill(signal.SIGSTOP)
+    await asyncio.sleep(LEASE + 0.5)
+    ingest.kill(signal.SIGCONT)
+    await given_out_again(house, me)
+    until.set()
+    log = await log_of(me, job, "delivered")
+    assert len(log["attempts"]) == len(house.receiver.at("/still")) == 1
 
 
 async def test_a_slow_receiver_holds_up_nobody(house: House) -> None:

@@ -1,7 +1,8 @@
 """Makes secrets at the first start, and hands each container its own: `python -m infra.containers.volumes`.
 
 It runs as root before everything else, with every volume below one folder, and never again needs to. Each container
-sees the one volume with its own secrets and nobody else's. `grant TENANT` lets a tenant's services onto the bus.
+sees the one volume with its own secrets and nobody else's. `grant TENANT` lets a tenant's services onto the bus;
+`pepper` makes a new pepper of the keys beside the old one, and `pepper --forget` takes the old one away.
 """
 
 import json
@@ -15,6 +16,7 @@ from infra.nats import config as nats_config
 from infra.nats import permissions
 from infra.s3 import weed
 from infra.stack import secrets, specs
+from infra.stack.errors import StackError
 from services.contracts.ids import is_tenant
 from services.contracts.subjects import DOMAIN, reader
 
@@ -29,18 +31,34 @@ EVENTS_URL = "http://ingest:3333/events/store"
 
 
 def main(arguments: Sequence[str], root: Path = ROOT, user: int = USER) -> int:
-    """Exit codes: 0 done, 2 wrong usage."""
-    known = secrets.load_or_make(_folder(root / "secrets", 0) / "stack.json", specs.secret_names())
+    """Exit codes: 0 done, 1 said why not, 2 wrong usage."""
+    try:
+        return _do(arguments, root, user)
+    except StackError as told:
+        print(told, file=sys.stderr)
+        return 1
+
+
+def _do(arguments: Sequence[str], root: Path, user: int) -> int:
+    path = _folder(root / "secrets", 0) / "stack.json"
+    known = secrets.load_or_make(path, specs.secret_names())
     match arguments:
         case []:
             for name in DATA:
                 _folder(root / name, user)
         case ["grant", tenant] if is_tenant(tenant):
-            known = secrets.make_anew(root / "secrets" / "stack.json", f"nats.{reader(tenant)}")
+            known = secrets.make_anew(path, f"nats.{reader(tenant)}")
             name = reader(tenant)
             print(json.dumps({"user": name, "password": known[f"nats.{name}"], "domain": DOMAIN}, indent=1))
+        case ["pepper"]:
+            secrets.make_pepper(path)
+            known = secrets.load(path)
+        case ["pepper", "--forget"]:
+            # What would end by it is in a database that this container does not read: who calls this has asked there.
+            known = secrets.forget(path, secrets.PREVIOUS_PEPPER)
         case _:
-            print("usage: python -m infra.containers.volumes [grant TENANT]", file=sys.stderr)
+            usage = "usage: python -m infra.containers.volumes [grant TENANT | pepper [--forget]]"
+            print(usage, file=sys.stderr)
             return 2
     for volume, files in contents(known).items():
         folder = _folder(root / volume, user)
@@ -77,7 +95,9 @@ def _service(name: str, known: Mapping[str, str], stores: Mapping[str, tuple[str
         environment["DESIFRE_DROP_SECRET"] = known["ingest.drop"]
         environment["DESIFRE_STORE_EVENTS_TOKEN"] = known["s3.events"]
     if name == "keys":
-        environment["DESIFRE_KEYS_PEPPER"] = known["keys.pepper"]
+        environment["DESIFRE_KEYS_PEPPER"] = known[secrets.PEPPER]
+        if secrets.PREVIOUS_PEPPER in known:
+            environment["DESIFRE_KEYS_PEPPER_PREVIOUS"] = known[secrets.PREVIOUS_PEPPER]
     return environment
 
 

@@ -184,6 +184,27 @@ def test_a_grant_adds_a_guest(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert volumes.main(["grant", "../../etc"], tmp_path, 0) == 2
 
 
+def test_a_pepper_is_changed_in_two_steps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`pepper` hands keys a new pepper and the old one beside it; a later start keeps both, and `--forget` ends it."""
+
+    def given() -> dict[str, str]:
+        lines = (tmp_path / "keys" / "env").read_text().splitlines()
+        return {name: value for name, value in (line.split("=", 1) for line in lines) if "PEPPER" in name}
+
+    assert volumes.main([], tmp_path, 0) == 0
+    [old] = given().values()
+    assert volumes.main(["pepper"], tmp_path, 0) == 0
+    both = given()
+    assert both["DESIFRE_KEYS_PEPPER_PREVIOUS"] == old != both["DESIFRE_KEYS_PEPPER"]
+    assert both.keys() <= {f"DESIFRE_{field.upper()}" for field in SERVICES["keys"].model_fields}
+    assert volumes.main(["pepper"], tmp_path, 0) == 1, "the pepper before the last one would be lost unseen"
+    assert "--forget" in capsys.readouterr().err
+    assert volumes.main([], tmp_path, 0) == 0
+    assert given() == both
+    assert volumes.main(["pepper", "--forget"], tmp_path, 0) == 0
+    assert given() == {"DESIFRE_KEYS_PEPPER": both["DESIFRE_KEYS_PEPPER"]}
+
+
 def test_the_store_tells_the_bus_as_the_service_listens() -> None:
     """MinIO publishes as the user and on the subject that the bus knows."""
     environment = compose()["services"]["store"]["environment"]

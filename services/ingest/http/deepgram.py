@@ -60,7 +60,8 @@ class DeepgramRoutes:
                 "GET",
                 "/v1/listen",
                 self.live,
-                "Open a WebSocket to speak, as Deepgram's API does; docs/deepgram.md has its parameters and messages",
+                "Open a WebSocket to speak (scope `submit` as well), as Deepgram's API does; docs/deepgram.md has its "
+                "parameters and messages",
                 scope=Scope.STREAM,
                 socket=True,
                 free_query=True,

@@ -3,8 +3,9 @@
 import asyncio
 
 FASTEST = 4.0
-"""Times real time at which audio is taken in, beyond a first half minute; who sends faster waits."""
+"""Times real time at which audio is taken in; who sends faster waits."""
 AHEAD = 30.0
+"""Seconds for which nobody waits: at that speed the first two minutes of audio."""
 SHORTEST = 0.01
 """Seconds of audio as which every message counts at least: each is written and synced by itself."""
 CONTAINER_RATE = 32_000.0

@@ -122,7 +122,7 @@ async def test_a_browser_shows_its_key_as_a_sub_protocol(me: Caller) -> None:
 async def test_a_stream_that_ends_badly_says_so(me: Caller) -> None:
     """What is no audio ends the stream with an Error before its Metadata, and what is still sent changes nothing."""
     async with me.session.ws_connect(f"{me.base}/v1/listen?model=tiny.en", protocols=("token", me.key or "")) as ws:
-        # More than the largest page of an Ogg stream: in less of it the next one is looked for until the client is lost.
+        # More than the largest page of an Ogg stream: in less of it the next one is looked for till the client is lost.
         await ws.send_bytes(b"OggS" + b"no audio" * 9000)
         await ws.send_str('{"type": "Finalize"}')
         told = await ws.receive_json(timeout=PATIENCE)

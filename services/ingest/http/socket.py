@@ -46,8 +46,8 @@ class SocketRoutes:
             "GET",
             path,
             handler,
-            "Open a WebSocket to speak (scope `submit` as well), or to follow jobs (scope `read` as well); docs/live.md and "
-            "docs/streams.md have its messages",
+            "Open a WebSocket to speak (scope `submit` as well), or to follow jobs (scope `read` as well); "
+            "docs/live.md and docs/streams.md have its messages",
             scope=Scope.STREAM,
             socket=True,
             params=(

@@ -4,6 +4,7 @@ import asyncio
 import random
 import signal
 from collections.abc import AsyncIterator
+from typing import Any
 
 import aiohttp
 import nats
@@ -163,11 +164,11 @@ async def test_a_sleeper_changes_nothing(digest: Stack, me: Caller) -> None:
         await other.stop()
 
 
-async def lag(it: Listener, *, by_engine: bool) -> float:
-    """Seconds of the next lag that is told by an engine, or by the door: what the door says of itself has no cursor."""
-    while ("cursor" in (told := await it.until("lag"))) != by_engine:
+async def lag(it: Listener, *, by_engine: bool) -> dict[str, Any]:
+    """The next lag that is told by an engine, or by the door: what the door says of itself has no cursor."""
+    while ("cursor" in (found := await it.until("lag"))) != by_engine:
         pass
-    return float(told["seconds"])
+    return found
 
 
 async def test_a_session_that_nobody_hears_is_told_so(digest: Stack, me: Caller) -> None:
@@ -178,10 +179,9 @@ async def test_a_session_that_nobody_hears_is_told_so(digest: Stack, me: Caller)
         await it.until("final")
         transcriber.kill(signal.SIGSTOP)
         try:
-            first, second = await lag(it, by_engine=False), await lag(it, by_engine=False)
-            while first < 4.0:
-                first, second = second, await lag(it, by_engine=False)
-            assert second > first
+            while (first := await lag(it, by_engine=False))["seconds"] < 4.0:
+                pass
+            assert (await lag(it, by_engine=False))["seconds"] > first["seconds"]
         finally:
             transcriber.kill(signal.SIGCONT)
         await it.speak(SOUND[len(SOUND) // 2 :])
@@ -248,21 +248,24 @@ async def test_silence_is_not_heard_again(digest: Stack, me: Caller) -> None:
 async def test_the_lag_is_true(digest: Stack, me: Caller) -> None:
     """A client that has sent two minutes while nobody listened is told of them, and not of what is decoded so far.
 
-    And when it is over, without having to speak again.
+    And when it is over, not before, and without having to speak again.
     """
+    sound = np.concatenate([somebody(105), silence(5.0)])
     async with listening(digest, me, prompt="cells") as it:
         await it.until("claimed")
         transcriber = digest.process("transcriber")
         transcriber.kill(signal.SIGSTOP)
         try:
-            await it.speak(np.concatenate([somebody(105), silence(5.0)]))
-            while (await it.until("received"))["seconds"] < 105:
+            await it.speak(sound)
+            while (await it.until("received"))["received"] < 2 * len(sound):
                 pass
         finally:
             transcriber.kill(signal.SIGCONT)
-        assert await lag(it, by_engine=True) > 75
-        while await lag(it, by_engine=True) >= 1.0:
-            pass
+        now = await lag(it, by_engine=True)
+        assert now["seconds"] > 75
+        while now["seconds"] >= 1.0:
+            now = await lag(it, by_engine=True)
+        assert now["position"] > len(sound) / RATE - 1.0
         await it.close()
 
 

@@ -183,7 +183,8 @@ class Utterances:
         """Seconds of sound that arrived and are not heard; what waits in the stream is asked for."""
         decoded = self.ear.arrived
         now = asyncio.get_running_loop().time()
-        if decoded - self.heard_to < ASK:
+        # A lag that was told is not over before the stream says so: what is decoded may be heard as fast as it comes.
+        if decoded - self.heard_to < ASK and self._told.lag < TELL_LAG:
             self._waiting = 0.0
         elif now - self._asked_at >= ASK:
             self._asked_at = now

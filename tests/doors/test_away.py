@@ -2,20 +2,43 @@
 
 import asyncio
 import signal
-from pathlib import Path
+from collections.abc import AsyncIterator
 
 import aiohttp
+import pytest
 
 from infra.stack import Stack
 from tests.doors.caller import Caller
 
 
-async def test_what_is_away_is_said(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    """A front of one's own to take apart."""
+    async with Stack(tmp_path_factory.mktemp("away"), services=["nats", "s3", "keys", "ingest"]) as stack:
+        yield stack
+
+
+async def test_a_stop_answers_whoever_waits(stack: Stack) -> None:
+    """A caller that waits for its words while the service is stopped is told where to look for them later."""
+    async with aiohttp.ClientSession() as session:
+        me = await Caller(session, stack.http_url).sign_up()
+        waiting = asyncio.create_task(me("POST", "/transcribe", data=b"sound"), name="waiting")
+        async with asyncio.timeout(60):
+            while not (await me("GET", "/jobs")).json()["jobs"]:
+                await asyncio.sleep(0.2)
+        ingest = stack.process("ingest")
+        run = ingest.runs
+        ingest.kill(signal.SIGTERM)  # as `stop` does, which has less patience with a busy machine
+        reply = await waiting
+        assert reply.status == 202
+        assert reply.headers["Location"] == f"/jobs/{reply.json()['job_id']}"
+        assert await ingest.wait_exit(run) == 0
+        await ingest.wait_run(run + 1)
+
+
+async def test_what_is_away_is_said(stack: Stack) -> None:
     """Without the store, keys or the bus a request is 503 with Retry-After and leaves nothing behind."""
-    async with (
-        Stack(tmp_path, services=["nats", "s3", "keys", "ingest"]) as stack,
-        aiohttp.ClientSession() as session,
-    ):
+    async with aiohttp.ClientSession() as session:
         nobody = Caller(session, stack.http_url)
         me = await nobody.sign_up()
         usage = (await me("GET", "/usage")).json()
@@ -39,20 +62,3 @@ async def test_what_is_away_is_said(tmp_path: Path) -> None:
         ready = await nobody("GET", "/readyz")
         assert (ready.status, ready.json()["checks"]["bus"] != "ok") == (503, True)
         assert (await nobody("GET", "/livez")).status == 200
-
-
-async def test_a_stop_answers_whoever_waits(tmp_path: Path) -> None:
-    """A caller that waits for its words while the service is stopped is told where to look for them later."""
-    async with (
-        Stack(tmp_path, services=["nats", "s3", "keys", "ingest"]) as stack,
-        aiohttp.ClientSession() as session,
-    ):
-        me = await Caller(session, stack.http_url).sign_up()
-        waiting = asyncio.create_task(me("POST", "/transcribe", data=b"sound"), name="waiting")
-        async with asyncio.timeout(60):
-            while not (await me("GET", "/jobs")).json()["jobs"]:
-                await asyncio.sleep(0.2)
-        stack.process("ingest").kill(signal.SIGTERM)  # as `stop` does, which has less patience with a busy machine
-        reply = await waiting
-        assert reply.status == 202
-        assert reply.headers["Location"] == f"/jobs/{reply.json()['job_id']}"

@@ -170,7 +170,7 @@ async def test_a_service_that_cannot_start_ends_the_start_with_its_own_words(des
 
 async def test_the_home_is_found_again(tmp_path: Path) -> None:
     """A key made before a stop works after the next start, in a stack with other ports where need be."""
-    stack = Stack(tmp_path, settings={"transcriber": {"DESIFRE_ENGINE": "digest"}})
+    stack = Stack(tmp_path, services=PROCESSES[:-1])
     async with stack, aiohttp.ClientSession() as session:
         async with session.post(f"{stack.http_url}/generate-key", params={"username": "me"}) as answer:
             key = (await answer.json())["api_key"]

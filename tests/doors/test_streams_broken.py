@@ -3,7 +3,6 @@
 import asyncio
 import signal
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -19,7 +18,7 @@ from services.runtime.lifecycle import cancel
 from services.runtime.records import Records
 from tests import media
 from tests.doors.caller import Caller, Front
-from tests.doors.watcher import PATIENCE, heard, parts, refused, socket, ticket
+from tests.doors.watcher import PATIENCE, heard, parts, refused, socket, sse, ticket
 from tests.support import operator_of
 
 GONE = (aiohttp.ClientError, ConnectionError, TimeoutError, AssertionError)
@@ -215,22 +214,20 @@ async def test_a_stream_made_anew_is_told_from_its_start(own: Front) -> None:
             assert await it.events(1) == new[1:]
 
 
-async def test_a_stop_says_so_and_closes(tmp_path: Path) -> None:
+async def test_a_stop_says_so_and_closes(own: Front) -> None:
     """An ingest that is stopped tells its sockets and responses that it goes, so that they come back elsewhere."""
-    async with (
-        Stack(tmp_path, services=["nats", "s3", "keys", "ingest"]) as stack,
-        aiohttp.ClientSession() as session,
-    ):
-        me = await Caller(session, stack.http_url).sign_up()
-        job = await me.submit(b"sound")
-        async with socket(me) as it:
-            await it.watch(job)
-            await it.events(1)
-            reading = asyncio.create_task(me("GET", f"/jobs/{job}/events"), name="sse")
-            async with asyncio.timeout(PATIENCE):
-                while b"streams_open 2.0" not in (await me("GET", "/metrics")).body:
-                    await asyncio.sleep(0.02)
-            stack.process("ingest").kill(signal.SIGTERM)  # as `stop` does, which has less patience with a busy machine
-            assert await it.next() == {"type": "closing", "code": 1001, "reason": "stopping"}
-            assert await it.closed() == 1001
-            assert b'event: closing\ndata: {"type":"closing","code":1001' in (await reading).body
+    await own.stack.wait_all_ready()
+    me = await own.nobody.sign_up()
+    _, job = await waiting_job(own, me)
+    async with socket(me) as it:
+        await it.watch(job)
+        await it.events(1)
+        reading = sse(me, job)
+        assert [(await anext(reading))[0] for _ in range(2)] == ["watching", "state"]
+        ingest = own.stack.process("ingest")
+        run = ingest.runs
+        ingest.kill(signal.SIGTERM)  # as `stop` does, which has less patience with a busy machine
+        assert await it.next() == {"type": "closing", "code": 1001, "reason": "stopping"}
+        assert await it.closed() == 1001
+        assert [(name, data["code"]) async for name, _, data in reading] == [("closing", 1001)]
+    assert await ingest.wait_exit(run) == 0

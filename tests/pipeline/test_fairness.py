@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from itertools import dropwhile, takewhile
-from pathlib import Path
 
 import pytest
 
@@ -15,10 +14,10 @@ IN_HAND = 4
 """Parts that may be in hand: two on the engine, one ahead, one just done."""
 
 
-@pytest.fixture
-async def service(tmp_path: Path) -> AsyncIterator[Service]:
+@pytest.fixture(scope="module")
+async def service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Service]:
     """A service whose engine takes about a second for a part."""
-    async with running(tmp_path, {"transcriber": {"DESIFRE_DIGEST_SPEED": "25"}}) as service:
+    async with running(tmp_path_factory.mktemp("fair"), {"transcriber": {"DESIFRE_DIGEST_SPEED": "25"}}) as service:
         yield service
 
 

@@ -108,7 +108,7 @@ class Deliverer:
         return sum(one.tenant == tenant for one in self._in_hand.values()) < OF_ONE
 
     def _has(self, unit: Unit) -> bool:
-        return any(one.message.subject == unit.message.subject for one in self._in_hand.values())
+        return any(one.name == unit.name for one in self._in_hand.values())
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         del self._in_hand[task]

@@ -101,7 +101,8 @@ async def test_the_page_of_the_old_service(me: Caller, stack: Stack, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("encoding", "rate", "channels"), [("mulaw", 8000, 1), ("pcm_f32le", 44100, 2), ("alaw", 8000, 1)]
+    ("encoding", "rate", "channels"),
+    [("mulaw", 8000, 1), ("pcm_f32le", 44100, 2), pytest.param("alaw", 8000, 1, marks=pytest.mark.long)],
 )
 async def test_raw_encodings(me: Caller, encoding: str, rate: int, channels: int) -> None:
     """Telephone and studio formats are heard as well, whatever their rate and channels."""

@@ -11,6 +11,7 @@ MAX_BYTES = 8 << 20
 KEPT = 2
 """Older files beside the current one: NAME.log.1, NAME.log.2."""
 TAIL_BYTES = 256 << 10
+"""What is read first of the end of a file, and more of it when that holds too few lines."""
 READ_CHUNK = 64 << 10
 LONGEST_LINE = 1 << 20
 
@@ -82,11 +83,25 @@ def _emit(log: LogFile, lines: bytes, on_line: Callable[[bytes], None]) -> None:
 
 
 def tail(path: Path, lines: int) -> list[str]:
-    """The last lines of a file, as far as they lie within its last TAIL_BYTES; none where there is no file."""
+    """The last lines of a log, of its older files too; none where there is no file."""
+    found: list[str] = []
+    for older in ("", *(f".{number}" for number in range(1, KEPT + 1))):
+        if len(found) < lines:
+            found = _last(path.with_name(path.name + older), lines - len(found)) + found
+    return found
+
+
+def _last(path: Path, lines: int) -> list[str]:
     try:
         with path.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
-            return file.read().decode(errors="replace").splitlines()[-lines:]
+            size = file.seek(0, os.SEEK_END)
+            span = min(size, TAIL_BYTES)
+            while True:
+                file.seek(size - span)
+                found = file.read(span).decode(errors="replace").splitlines()
+                if span == size or len(found) > lines:  # else the first one may be cut
+                    return found[-lines:]
+                span = min(size, 4 * span)
     except FileNotFoundError:
         return []
 

@@ -81,7 +81,9 @@ class LiveOptions(Frozen):
     endpointing_ms: Annotated[
         int, Field(ge=100, le=5000, description="silence after speech that ends an utterance")
     ] = 500
-    utterance_end_ms: Annotated[int | None, Field(ge=500, le=10000)] = None
+    utterance_end_ms: Annotated[
+        int | None, Field(ge=500, le=10000, description="silence after the last word until `utterance_end` is said")
+    ] = None
 
     @property
     def bytes_per_second(self) -> float | None:

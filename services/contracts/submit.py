@@ -12,7 +12,13 @@ TRACEPARENT = "traceparent"
 """Header with the W3C trace context: of a submission, and from then on of every message about the job."""
 
 
-class Submit(Frozen):
+class Named(Frozen):
+    """What a submission is called by; that can be read where the rest of it is wrong."""
+
+    id: Annotated[str, Field(min_length=1, max_length=128, description="the publisher's own; for 7 days it is one job")]
+
+
+class Submit(Named):
     """The message on `submit.<tenant>`. Whose job it is, the subject says.
 
     Exactly one of `object` and `audio`. Unknown fields are refused, so that a mistyped one is not overlooked.
@@ -20,7 +26,6 @@ class Submit(Frozen):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    id: Annotated[str, Field(min_length=1, max_length=128, description="the publisher's own; for 7 days it is one job")]
     object: Annotated[str | None, Field(max_length=1024, description="key in the bucket `drop`, below `<tenant>/`")] = (
         None
     )

@@ -19,7 +19,7 @@ from services.contracts.auth import Claims, Scope
 from services.contracts.errors import Code, Problem
 from services.contracts.ids import is_tenant
 from services.contracts.jobs import Door
-from services.contracts.submit import TRACEPARENT, Rejected, Submit
+from services.contracts.submit import TRACEPARENT, Named, Rejected, Submit
 from services.ingest.admission import Admission
 from services.ingest.asked import Asked, Origin, trace_of
 from services.ingest.callbacks.policy import FIELDS, Policy
@@ -168,12 +168,8 @@ class BusDoor:
         return self._drop.read(key), stat.size
 
     async def _reject(self, tenant: str, message: Msg, problem: Problem) -> None:
-        try:
-            own_id = _read(message.data).id
-        except Problem:
-            own_id = None
         sentence = f"{problem.kind.title}. {problem.detail or ''}".strip()
-        event = Rejected(id=own_id, code=problem.code, sentence=sentence, remedy=problem.kind.remedy)
+        event = Rejected(id=_id_of(message.data), code=problem.code, sentence=sentence, remedy=problem.kind.remedy)
         self._log.info("a submission was rejected", tenant=tenant, code=problem.code)
         try:
             await self._bus.publish(subjects.rejected(tenant), event)
@@ -215,6 +211,14 @@ def _read(data: bytes) -> Submit:
     if (ask.object is None) == (ask.audio is None):
         raise Problem(Code.SUBMISSION, "It must have either `object` or `audio`.")
     return ask
+
+
+def _id_of(data: bytes) -> str | None:
+    """The publisher's own id, also of a message that is wrong elsewhere."""
+    try:
+        return Named.model_validate_json(data).id
+    except ValidationError:
+        return None
 
 
 def _decoded(audio: str) -> bytes:

@@ -177,21 +177,6 @@ async def test_what_follows_a_long_silence_is_heard(me: Caller) -> None:
     assert abs(summary["duration"] - 70 - 3 * SECONDS) < 0.1
 
 
-async def test_finalize_flushes(me: Caller) -> None:
-    """`finalize` in the middle of a sentence makes final what was said, and the session goes on."""
-    async with speaker(me) as it:
-        await it.say("start", endpointing_ms=3000)
-        await it.until("ready")
-        half = len(SAID.samples) // 2
-        await it.speak(SAID.samples[:half])
-        await it.say("finalize")
-        while not (await it.until("final"))["from_finalize"]:
-            pass
-        await it.speak(SAID.samples[half:])
-        await it.close()
-    check_finals(it.of("final"), len(SAID.samples) / RATE)
-
-
 async def test_a_dropped_connection_is_resumed(me: Caller) -> None:
     """Whoever comes back with id and cursor misses nothing, repeats nothing, and sends on from where it was heard."""
     async with speaker(me) as first:

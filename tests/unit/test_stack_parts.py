@@ -136,6 +136,19 @@ def test_a_log_file_stays_bounded(tmp_path: Path) -> None:
     assert tail(tmp_path / "one.log", 1) == ["line 049, long enough to matter"]
 
 
+@pytest.mark.parametrize("wanted", [1, 5000, 9999, 12_000, 99_999])
+def test_the_end_of_a_log_is_as_long_as_was_asked_for(tmp_path: Path, wanted: int) -> None:
+    """However many lines are asked for, they come, whole and in order, from older files too."""
+    log = LogFile(tmp_path / "one.log", max_bytes=1 << 20)
+    lines = [f"line {number} {'x' * (number % 97)}" for number in range(30_000)]
+    for line in lines:
+        log.write(f"{line}\n".encode())
+    log.close()
+    kept = sum(path.read_bytes().count(b"\n") for path in tmp_path.iterdir())
+    assert 12_000 < kept < 99_999
+    assert tail(tmp_path / "one.log", wanted) == lines[-min(wanted, kept) :]
+
+
 def test_the_configuration_of_the_bus_holds_no_password(tmp_path: Path) -> None:
     """nats-server takes each password from its environment, and accepts the rendered file."""
     users = {"one": Permissions(publish=("a.>",), subscribe=("_INBOX_one.>",), allow_responses=True)}

@@ -1,6 +1,7 @@
 """The input of a session on its way from the bus through the sandboxed decoder to the ear."""
 
 import asyncio
+import math
 import os
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
@@ -16,10 +17,12 @@ from services.contracts.parts import SAMPLE_RATE
 from services.runtime.jsapi import read_last
 from services.runtime.tail import Tail
 from services.transcriber.live.recover import Past
-from services.transcriber.prepare.media import Block, MediaError
+from services.transcriber.prepare.media import FRAME, Block, MediaError
 from services.transcriber.prepare.peaks import Peaks
 from services.transcriber.prepare.sandbox import Sandbox
 
+SETTLE = 0.3
+"""Seconds in which what was sent before a `finalize` has come through the decoder."""
 LOOK = 1.0
 """Seconds between two looks whether the client is still there."""
 RAW = {
@@ -58,8 +61,8 @@ class Intake:
         """The waveform of what was decoded."""
         self.whole = not self._from and not self._wanted
         """Whether the sound is decoded from its first sample on, and so the waveform whole."""
-        self.finalize = asyncio.Event()
-        """Set when the client wants all that it sent to be final."""
+        self._asked: tuple[float, float] | None = None
+        """Where the client wants all before to be final, in seconds; and when it was read, by the loop's clock."""
         self.ended = False
         self.cut = False
         """Whether there was more than a session may have."""
@@ -99,6 +102,27 @@ class Intake:
         while len(self._marks) > 1 and self._marks[1][1] <= seconds * self._rate:
             self._marks.popleft()
         return self._marks[0][0]
+
+    @property
+    def finalizing(self) -> bool:
+        """Whether the client wants all that it has sent to be final, and has no answer yet."""
+        return self._asked is not None
+
+    def to_finalize(self, judged: float, *, idle: bool, behind: bool) -> bool:
+        """Whether it is time for that answer, where sound is judged up to so many seconds.
+
+        With raw samples when all that was sent before is judged; where the rest of it makes no whole frame, after
+        `SETTLE` without sound. How much sound a container's bytes are is not known: what is there after `SETTLE`.
+        """
+        if self._asked is None:
+            return False
+        at, since = self._asked
+        settled = asyncio.get_running_loop().time() - since >= SETTLE
+        return judged > at - FRAME / SAMPLE_RATE or (settled and (idle or (math.isinf(at) and not behind)))
+
+    def finalized(self) -> None:
+        """It has its answer."""
+        self._asked = None
 
     async def blocks(self) -> AsyncGenerator[Block, None]:
         """Sound as it comes, until the client's end. Raises `MediaError` for what is no audio, `DecoderDied`."""
@@ -159,7 +183,7 @@ class Intake:
                             break
                         if op == Op.FINALIZE and not self._flushed(entry.sequence, offset):
                             await self._write(writer, sound)
-                            self.finalize.set()
+                            self._asked = offset / self._rate if self._rate else math.inf, loop.time()
                         if end > self._from and entry.data:
                             sound += entry.data[max(0, self._from - offset) :]
                             self._fed = end

@@ -6,7 +6,7 @@ from nats.aio.client import Client
 from pydantic import TypeAdapter
 
 from services.contracts import subjects
-from services.contracts.live import Ended, Final, Heard, Lag, Out, Quiet, UtteranceEnd
+from services.contracts.live import Ended, Final, Heard, Lag, Out, Quiet, SpeechStarted, UtteranceEnd
 from services.runtime.jsapi import read_batch
 
 BATCH = 500
@@ -51,7 +51,7 @@ class Past:
             self.speaking = not said.speech_final and not said.from_finalize
             self.flushed = said.from_finalize
             self.owed = said if said.speech_final else None
-        elif isinstance(said, UtteranceEnd):
+        elif isinstance(said, UtteranceEnd | SpeechStarted):
             self.owed = None
         elif isinstance(said, Quiet):
             self.speaking = self.flushed = False

@@ -16,7 +16,7 @@ from services.runtime.patience import until_there
 from services.transcriber.engine.protocol import Engine
 from services.transcriber.live.closing import Cancelled, Closing, End, Over, ended_of
 from services.transcriber.live.ear import Ear
-from services.transcriber.live.intake import Intake, received
+from services.transcriber.live.intake import SETTLE, Intake, received
 from services.transcriber.live.keep import KEEP
 from services.transcriber.live.load import Load
 from services.transcriber.live.minutes import Minutes
@@ -26,8 +26,6 @@ from services.transcriber.live.utterances import AHEAD, Utterances
 from services.transcriber.prepare.media import DecoderDied, MediaError
 from services.transcriber.prepare.sandbox import Sandbox
 
-SETTLE = 0.3
-"""Seconds without new sound after which a `finalize` has reached the end of what was sent before it."""
 CHECK = 1.0
 """Seconds between two looks whether the job was cancelled."""
 TRIES = 3
@@ -169,7 +167,7 @@ class LiveSession:
                     break
                 if not busy:
                     await self._wait(intake, reading)
-            await speech.close(speech_final=True)
+            await speech.end()
             speech.heard_to = max(speech.heard_to, speech.ear.arrived)
             if error is not None:
                 raise error
@@ -198,7 +196,7 @@ class LiveSession:
     async def _wait(self, intake: Intake, reading: "asyncio.Task[None]") -> None:
         """Until sound has come, or the client has been silent for so long that it is lost."""
         self._came.clear()
-        timeout = SETTLE if intake.finalize.is_set() else 1.0
+        timeout = SETTLE if intake.finalizing else 1.0
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 await self._came.wait()

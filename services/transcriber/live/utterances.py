@@ -49,6 +49,8 @@ class Utterances:
         """Seconds up to which everything was heard."""
         self._step_at = intake.start
         self._marked = past.resume
+        self._ended: float | None = None
+        """Where the last word ends of an utterance that is over, while that was not said."""
         self._asked_at = 0.0
         self._waiting = 0.0
         self._log = get_logger()
@@ -65,13 +67,16 @@ class Utterances:
         """
         ear = self.ear
         if ear.listen():
+            await self._utterance_ended(ear.voice)
+            self._ended = None  # or nobody has paused for as long as that
             await self._told.say(SpeechStarted(position=round(ear.voice, 3)))
             return True
-        flush = idle and self._intake.finalize.is_set()
+        flush = self._intake.to_finalize(ear.judged, idle=idle, behind=ear.behind)
         if not ear.speaking:
             self.heard_to = max(self.heard_to, ear.judged)
+            await self._utterance_ended(ear.judged, at_once=flush)
             if flush:
-                self._intake.finalize.clear()
+                self._intake.finalized()
                 await self._nothing_more(ear.judged)
             if ear.judged - self._marked >= QUIET:
                 await self._mark()
@@ -91,7 +96,7 @@ class Utterances:
                 await self.close(speech_final=False)
                 return True
         if flush:
-            self._intake.finalize.clear()
+            self._intake.finalized()
             await self.close(speech_final=False, from_finalize=True)
             return True
         if ear.judged - self._step_at >= STEP and not over:
@@ -116,8 +121,21 @@ class Utterances:
         elif from_finalize:
             await self._nothing_more(ear.judged)
         if speech_final:
-            await self._told.say(UtteranceEnd(position=round(sound.end, 3), last_word_end=round(last, 3)))
+            self._ended = last
+            await self._utterance_ended(sound.end)
         await self._settle(sound)
+
+    async def end(self) -> None:
+        """Close what there is: nothing will come any more."""
+        await self.close(speech_final=True)
+        await self._utterance_ended(self.ear.judged, at_once=True)
+
+    async def _utterance_ended(self, position: float, *, at_once: bool = False) -> None:
+        """Say that an utterance is over, if nobody has gone on for as long as the client wants to wait for it."""
+        last, wait = self._ended, (self._session.live.utterance_end_ms or 0) / 1000
+        if last is not None and (at_once or position - last >= wait):
+            self._ended = None
+            await self._told.say(UtteranceEnd(position=round(position, 3), last_word_end=round(last, 3)))
 
     async def _step(self) -> None:
         sound = self.ear.utterance()

@@ -119,9 +119,9 @@ class Presigned:
         if part_size is not None and (part_size < SMALLEST_PART or math.ceil(size / part_size) > MOST_PARTS):
             raise Problem(Code.MALFORMED, f"`part_size`: at least {SMALLEST_PART}, and at most {MOST_PARTS} parts.")
         upload, tenant = new_upload_id(), who.tenant
-        await self._quota.take(who, upload, size)
         key = objects.upload_data(tenant, upload)
         try:
+            await self._quota.take(who, upload, size)  # which may be done though no answer came in time
             multipart = await self._blobs.begin_parts(key) if part_size is not None else None
             terms = Terms(size=size, sha256=sha256, name=name, multipart=multipart, part_size=part_size or size)
             await self._blobs.put_once(objects.upload_terms(tenant, upload), terms.encode())

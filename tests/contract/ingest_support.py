@@ -26,6 +26,7 @@ from services.ingest.reconcile import Pace, Reconciler
 from services.ingest.sweep import Sweep
 from services.runtime.blobs import Blobs, open_blobs
 from services.runtime.bus import Bus, connect_bus
+from services.runtime.patience import until_there
 from services.runtime.records import Records
 from services.runtime.settings import Settings
 
@@ -59,14 +60,15 @@ class Ingest:
 
     async def sign_up(self) -> Who:
         """A new tenant, as its verified key says."""
-        new = await self.bus.request(subjects.KEYS_CREATE, CreateKey(username="u", address="127.0.0.1"), NewKey)
+        ask = CreateKey(username="u", address="127.0.0.1")
+        new = await until_there(lambda: self.bus.request(subjects.KEYS_CREATE, ask, NewKey))
         return Who(tenant=new.tenant, key_id=new.key_id, username=new.username, scopes=new.scopes)
 
     async def receive(self, who: Who, data: bytes, options: Options = OPTIONS, key: str | None = None) -> Admitted:
         return await self.admission.receive(who, pieces(data), options=options, idempotency_key=key)
 
     async def usage(self, who: Who) -> Usage:
-        return await self.bus.request(subjects.KEYS_USAGE, UsageRequest(tenant=who.tenant), Usage)
+        return await until_there(lambda: self.bus.request(subjects.KEYS_USAGE, UsageRequest(tenant=who.tenant), Usage))
 
     async def stored(self, tenant: str, job: str = "") -> list[str]:
         """Every key of a tenant, or of one of its jobs, below its prefix."""

@@ -17,6 +17,7 @@ from services.contracts import subjects
 from services.contracts.auth import Claims, CreateKey, NewKey, Usage, UsageRequest, Verify, fingerprint
 from services.keys.admin import commands
 from services.runtime.bus import Bus, connect_bus
+from services.runtime.patience import until_there
 from services.runtime.settings import Settings
 from tests.contract.keys_support import PEPPER
 from tests.support import NatsServer
@@ -36,13 +37,14 @@ class Running:
 
     async def sign_up(self) -> NewKey:
         ask = CreateKey(username="somebody", address="127.0.0.1")
-        return await self.bus.request(subjects.KEYS_CREATE, ask, NewKey)
+        return await until_there(lambda: self.bus.request(subjects.KEYS_CREATE, ask, NewKey))
 
     async def verify(self, api_key: str) -> Claims:
-        return await self.bus.request(subjects.KEYS_VERIFY, Verify(fingerprint=fingerprint(api_key)), Claims)
+        ask = Verify(fingerprint=fingerprint(api_key))
+        return await until_there(lambda: self.bus.request(subjects.KEYS_VERIFY, ask, Claims))
 
     async def usage(self, tenant: str) -> Usage:
-        return await self.bus.request(subjects.KEYS_USAGE, UsageRequest(tenant=tenant), Usage)
+        return await until_there(lambda: self.bus.request(subjects.KEYS_USAGE, UsageRequest(tenant=tenant), Usage))
 
     async def settled(self, tenant: str, reached: Callable[[Usage], bool]) -> Usage:
         """The usage once it is so; settlement follows the events."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import os
 import shutil
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -231,7 +232,7 @@ async def test_a_model_larger_than_the_memory_for_models_fails(tmp_path: Path, s
 async def test_idle_models_are_unloaded(tmp_path: Path, small: Path) -> None:
     """A model that nobody uses for a time is unloaded while the process lives, and loads again when asked for."""
     async with engine_of(shelf(tmp_path, small, "one"), models_idle_after=0.2) as engine:
-        assert (await engine.load("one")).loaded
+        assert (await engine.load("one")).bytes  # measured when it was loaded
         pid = engine.pid
         async with asyncio.timeout(60):
             while any(info.loaded for info in engine.models()):
@@ -253,7 +254,11 @@ async def test_damaged_weights_fail_the_request_alone(tmp_path: Path, small: Pat
 
 async def test_a_load_that_takes_too_long_is_ended(tmp_path: Path, small: Path) -> None:
     """A model that does not load in time ends the process and fails the request as overrun."""
-    async with engine_of(shelf(tmp_path, small, "one"), load_within=0.001) as engine:
+    async with engine_of(shelf(tmp_path, small, "one"), load_within=0.1) as engine:
+        await engine._weights.folder_of("one")  # looks at the files, once
+        file = tmp_path / "one" / "model.bin"
+        file.unlink()
+        os.mkfifo(file)  # reading it never comes to an end
         with pytest.raises(EngineOverran):
             await engine.load("one")
 

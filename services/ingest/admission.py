@@ -135,8 +135,10 @@ class Admission:
         tenant = who.tenant
         theirs = await self._records.manifest(tenant, source) if is_job_id(source) else None
         if theirs is None or await self._blobs.stat(objects.source(tenant, source)) is None:
-            erased = is_job_id(source) and await self._records.outcome(tenant, source) is not None
-            raise Problem(Code.ERASED if erased else Code.JOB_NOT_FOUND)
+            ended = await self._records.outcome(tenant, source) if is_job_id(source) else None
+            if theirs is not None and ended is None:
+                raise Problem(Code.NOT_FINISHED)  # a live session, whose recording is there when it has ended
+            raise Problem(Code.ERASED if ended else Code.JOB_NOT_FOUND)
         if theirs.size > self._max_upload:
             raise too_large(self._max_upload)
         asked = await ask_of(who, options)()

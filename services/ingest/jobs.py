@@ -149,11 +149,12 @@ class Jobs:
         return PartWords.model_validate_json(data) if data is not None else None
 
     async def audio(self, tenant: str, job: str) -> Audio:
-        """The recording as it came in. Raises `Problem` ERASED."""
+        """The recording as it came in. Raises `Problem` ERASED, and those of `completed` where there is none yet."""
         manifest = await self.manifest(tenant, job)
         key = objects.source(tenant, job)
         stat = await self._blobs.stat(key)
         if stat is None:
+            _completed(await self.get(tenant, job))  # that of a live session is there when it has ended with words
             raise Problem(Code.ERASED)
         return Audio(self._blobs, key, stat.size, manifest.name, manifest.sha256, await self._kind(key))
 

@@ -253,16 +253,20 @@ async def test_the_third_session_comes_back_later(me: Caller) -> None:
 
 
 async def test_cancelling_ends_the_session(me: Caller, stack: Stack) -> None:
-    """Who cancels the job of a running session ends it; who then erases it takes what it said off the bus, too."""
+    """Who cancels the job of a running session ends it, without a recording; an erasure takes its words off the bus."""
     async with speaker(me) as it:
         await it.say("start")
         ready = await it.until("ready")
         await it.speak(silence(1.0))
         await it.until("claimed")
+        audio = f"/jobs/{ready['job_id']}/audio"
+        assert (await me("GET", audio)).code == "job_not_finished"
+        assert (await me("POST", "/jobs", json={"source": ready["job_id"]})).code == "job_not_finished"
         headers = {"x-api-key": me.key or ""}
         async with me.session.delete(f"{me.base}/jobs/{ready['job_id']}", headers=headers) as answer:
             assert answer.status == 200
         assert (await it.until("summary"))["state"] == "cancelled"
+        assert (await me("GET", audio)).code == "job_cancelled"
     async with me.session.delete(f"{me.base}/jobs/{ready['job_id']}", headers=headers) as answer:
         assert (await answer.json())["state"] == "erased"
     subject = subjects.live_out(ready["job_id"])

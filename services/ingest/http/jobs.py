@@ -113,7 +113,7 @@ class JobRoutes:
                     200: Answer("The recording", media=media.TYPES),
                     206: Answer("The range asked for", media=media.TYPES),
                 },
-                errors=(*missing, Code.ERASED),
+                errors=(*missing, *ended),
             ),
             Route(
                 "DELETE",

@@ -42,6 +42,7 @@ class MediaRoutes:
     def routes(self) -> list[Route]:
         """All of them, with what the reference says."""
         missing = (Code.JOB_NOT_FOUND, Code.ERASED)
+        absent = (*missing, Code.NOT_FINISHED, Code.FAILED, Code.CANCELLED)
         return [
             Route(
                 "GET",
@@ -61,7 +62,7 @@ class MediaRoutes:
                 scope=Scope.READ,
                 params=(_JOB,),
                 answers={201: Answer("The address", MediaAddress)},
-                errors=missing,
+                errors=absent,
             ),
             Route(
                 "GET",
@@ -77,7 +78,7 @@ class MediaRoutes:
                     206: Answer("The range asked for", media=media.TYPES),
                 },
                 free_query=True,
-                errors=(*missing, Code.TICKET, Code.WRONG_KEY, Code.SCOPE, Code.RATE_LIMIT),
+                errors=(*absent, Code.TICKET, Code.WRONG_KEY, Code.SCOPE, Code.RATE_LIMIT),
             ),
         ]
 

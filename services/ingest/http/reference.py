@@ -30,7 +30,14 @@ FORM_ERRORS = (
 """What a form with a recording may be refused with."""
 SUBMIT_ERRORS = (
     *FORM_ERRORS,
-    *(Code.JOB_NOT_FOUND, Code.UPLOAD_NOT_FOUND, Code.UPLOAD_INCOMPLETE, Code.UPLOAD_USED),
+    *(
+        Code.JOB_NOT_FOUND,
+        Code.NOT_FINISHED,
+        Code.ERASED,
+        Code.UPLOAD_NOT_FOUND,
+        Code.UPLOAD_INCOMPLETE,
+        Code.UPLOAD_USED,
+    ),
 )
 """What any submission may be refused with."""
 FAILURES = (

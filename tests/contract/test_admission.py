@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+import signal
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -21,6 +22,7 @@ from services.ingest.signing import Presigner
 from services.runtime.blobs import open_blobs
 from services.runtime.jsapi import Unavailable
 from services.runtime.multipart import PART
+from services.runtime.patience import until_there
 from tests.contract.ingest_support import LIMIT, OPTIONS, Ingest, ended, open_ingest, pieces, settings_of
 
 JOBS_ALLOWED = 12
@@ -301,3 +303,25 @@ async def test_an_upload_that_cannot_begin_takes_nothing_of_the_quota(ingest: In
     async with asyncio.timeout(60):  # giving back may take longer than anybody waits for it
         while (usage := await ingest.usage(who)).unfinished_jobs or usage.bytes:
             await asyncio.sleep(0.05)
+
+
+@pytest.mark.long
+async def test_an_upload_that_is_answered_too_late_takes_nothing_of_the_quota(
+    ingest: Ingest, who: Who, stack: Stack
+) -> None:
+    """Keys that stood still counts the upload after nobody waits for its answer any more, and then gives it back."""
+    presigner = Presigner("http://127.0.0.1:1", "bucket", "key", "secret")
+    presigned = Presigned(
+        ingest.quota, ingest.blobs, ingest.admission, presigner, max_upload=LIMIT, expires=60, kept=3600
+    )
+    stack.process("keys").kill(signal.SIGSTOP)
+    try:
+        with pytest.raises(Unavailable):
+            await presigned.offer(who, 1000)
+    finally:
+        stack.process("keys").kill(signal.SIGCONT)
+    # Asked after the others and on the same subject, so answered after them.
+    ask = Admit(tenant=who.tenant, key_id=who.key_id, job=new_job_id(), bytes=7)
+    await until_there(lambda: ingest.bus.request(subjects.KEYS_ADMIT, ask, Granted))
+    usage = await ingest.usage(who)
+    assert (usage.unfinished_jobs, usage.bytes) == (1, 7)

@@ -16,7 +16,6 @@ import psutil
 import pytest
 
 from infra.stack import Stack, StackError, ports
-from infra.stack.process import State
 
 PROCESSES = ["nats", "s3", "keys", "ingest", "transcriber"]
 
@@ -196,7 +195,8 @@ async def test_all_is_ready_when_nothing_waits_to_be_started_again(tmp_path: Pat
         bus.kill()
         await bus.wait_exit(run)
         await stack.wait_all_ready()
-        assert (bus.state, bus.runs) == (State.READY, run + 1)
+        assert bus.pid is not None
+        assert bus.runs == run + 1
 
 
 @pytest.mark.parametrize("name", PROCESSES)

@@ -50,6 +50,17 @@ async def browser(stack: Stack) -> AsyncIterator[Browser]:
         await browser.close()
 
 
+async def admitted(session: aiohttp.ClientSession, data: bytes, **options: str) -> str:
+    """Send a recording until it is taken, however long keys or the bus stand still; the job."""
+    async with asyncio.timeout(WAIT / 1000):
+        while True:
+            async with session.post("/jobs", params=options, data=io.BytesIO(data)) as answer:
+                if answer.status != 503:
+                    assert answer.status == 202, await answer.text()
+                    return str((await answer.json())["job_id"])
+            await asyncio.sleep(0.2)
+
+
 class Visitor:
     """Somebody with a browser of their own; `errors` is what its console said was wrong."""
 
@@ -82,8 +93,11 @@ class Visitor:
         """Get a key by the page; the files are shown then."""
         await self.page.goto(self.home)
         await self.page.fill("#name", name)
-        await self.page.click("form .wide")
-        key = await self.page.text_content("#shown")
+        shown = self.page.locator("#shown")
+        while not await shown.count():  # keys may stand still for so long that the page says so
+            await self.page.click("form .wide")
+            await shown.or_(self.page.locator(".notice")).first.wait_for()
+        key = await shown.text_content()
         assert key is not None
         await self.page.click(".card > .main")
         await self.page.wait_for_selector(".drop")
@@ -97,12 +111,8 @@ class Visitor:
 
     async def submit(self, key: str, data: bytes, **options: str) -> str:
         """Send a recording as a program would, look on until it is heard, and see its transcript; the job."""
-        async with (
-            aiohttp.ClientSession(self.home, headers={"x-api-key": key}) as session,
-            session.post("/jobs", params=options, data=io.BytesIO(data)) as answer,
-        ):
-            assert answer.status == 202, await answer.text()
-            job: str = (await answer.json())["job_id"]
+        async with aiohttp.ClientSession(self.home, headers={"x-api-key": key}) as session:
+            job = await admitted(session, data, **options)
         await self.page.goto(f"{self.home}/#/job/{job}")
         await self.page.wait_for_selector(".segment .w")
         return job

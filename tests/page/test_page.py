@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from infra.stack import Stack
 from services.keys.admin import commands
-from tests.page.conftest import Visitor
+from tests.page.conftest import Visitor, admitted
 from tests.speech import sample_path
 
 SPEECH = sample_path("en", "counting")
@@ -113,8 +113,7 @@ async def test_fifty_hostile_names_and_texts_run_nothing(visitor: Visitor, stack
     job = page.url.rsplit("/", 1)[1]
     async with aiohttp.ClientSession(stack.http_url, headers={"x-api-key": key}) as session:
         for n, name in enumerate(HOSTILE):
-            async with session.post("/jobs", params={"name": name}, data=f"no sound {n}".encode()) as answer:
-                assert answer.status == 202, await answer.text()
+            await admitted(session, f"no sound {n}".encode(), name=name)
         body = {"base": 0, "segments": [{"index": 0, "text": " ".join(HOSTILE)}]}
         async with session.post(f"/jobs/{job}/versions", json=body) as answer:
             assert answer.status == 201, await answer.text()

@@ -18,6 +18,7 @@ from infra.stack.process import Process
 from services.contracts import subjects
 from services.contracts.live import Lease
 from services.runtime.bus import connect_bus
+from services.runtime.jsapi import Unavailable
 from services.transcriber.engine.digest import CELL, cells_of, digest_of
 from services.transcriber.engine.protocol import Window
 from services.transcriber.prepare.peaks import Peaks
@@ -143,11 +144,10 @@ async def check_job(me: Caller, it: Listener, samples: Samples) -> None:
         while True:
             async with me.session.get(url, headers=headers) as answer:
                 if answer.status == 200:
-                    break
+                    assert (await answer.json())["peaks"] == list(drawn.close())
+                    return
             assert len(it.of("claimed")) > 1
             await asyncio.sleep(0.1)
-        async with me.session.get(url, headers=headers) as answer:
-            assert (await answer.json())["peaks"] == list(drawn.close())
 
 
 def engine_child(stack: Stack) -> psutil.Process | None:
@@ -163,11 +163,12 @@ async def holder(stack: Stack, session: str, *among: Process) -> Process:
     """Which of these transcribers hears the session."""
     async with connect_bus(operator_of(stack)) as bus, asyncio.timeout(PATIENCE):
         while True:
-            held = await bus.kv(subjects.SESSIONS).get(session)
-            pid = Lease.model_validate_json(held.value).process.split("/")[-2] if held else ""
-            for one in among:
-                if str(one.pid) == pid:
-                    return one
+            with contextlib.suppress(Unavailable):
+                held = await bus.kv(subjects.SESSIONS).get(session)
+                pid = Lease.model_validate_json(held.value).process.split("/")[-2] if held else ""
+                for one in among:
+                    if str(one.pid) == pid:
+                        return one
             await asyncio.sleep(0.05)
 
 

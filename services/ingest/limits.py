@@ -68,8 +68,14 @@ class Bodies:
     A large one makes way for short ones whose senders wait for the words.
     """
 
-    def __init__(self, settings: Settings, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
         self._sleep = sleep
+        self._clock = clock
         self._hurried: dict[object, float] = {}
         self._most = settings.max_uploads
         self._under_way: Counter[str] = Counter()
@@ -97,14 +103,14 @@ class Bodies:
             yield
             return
         it = object()
-        self._hurried[it] = monotonic() + HURRY
+        self._hurried[it] = self._clock() + HURRY
         try:
             yield
         finally:
             del self._hurried[it]
 
     async def _give_way(self, size: int) -> None:
-        now = monotonic()
+        now = self._clock()
         if any(until > now for until in self._hurried.values()):
             await self._sleep(size / GIVING_WAY)
 

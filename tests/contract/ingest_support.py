@@ -77,8 +77,8 @@ class Ingest:
 
     async def queued(self, tenant: str) -> list[str]:
         """The jobs and parts of a tenant that are on the bus: `<job>` or `<job>.<n>`."""
-        found = await self.bus.counts(subjects.JOBS, f"jobs.*.{tenant}.*")
-        found |= await self.bus.counts(subjects.PARTS, f"parts.*.{tenant}.*.*")
+        found = await until_there(lambda: self.bus.counts(subjects.JOBS, f"jobs.*.{tenant}.*"))
+        found |= await until_there(lambda: self.bus.counts(subjects.PARTS, f"parts.*.{tenant}.*.*"))
         assert set(found.values()) <= {1}
         return sorted(subject.split(".", 3)[3] for subject in found)
 

@@ -185,7 +185,8 @@ async def open_blobs(settings: Settings, failpoints: Failpoints | None = None) -
     """Open the store's client, its threads and its barrier."""
     http = urllib3.PoolManager(
         maxsize=settings.store_threads,
-        timeout=urllib3.Timeout(connect=2, read=60),
+        # On a new connection urllib3 gives the sending of the body as long as the connecting: a busy store may pause.
+        timeout=urllib3.Timeout(connect=10, read=60),
         # The protocol repeats whole steps; retries inside would only hide that the store is away.
         retries=urllib3.Retry(total=1, backoff_factor=0.1, status_forcelist=()),
     )

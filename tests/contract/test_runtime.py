@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -178,6 +179,24 @@ async def test_a_stream_of_any_length_is_stored_whole(blobs: Blobs, size: int) -
     assert b"".join([piece async for piece in blobs.read(key)]) == data
     if size > 10:
         assert b"".join([piece async for piece in blobs.read(key, offset=3, length=5)]) == data[3:8]
+
+
+@pytest.mark.long
+async def test_a_store_that_stands_still_breaks_no_upload(settings: Settings, store_server: StoreServer) -> None:
+    """A store that takes nothing for some seconds, in the middle of a body, gets the rest of it afterwards."""
+    key, data = objects.source(ids.new_tenant(), ids.new_job_id()), bytes(4 * PART)
+    store = store_server.stack.process("s3")
+    async with open_blobs(settings) as blobs:
+        store.kill(signal.SIGSTOP)
+        try:
+            putting = asyncio.create_task(blobs.put(key, data), name="put")
+            await asyncio.sleep(6)
+        finally:
+            store.kill(signal.SIGCONT)
+        await putting
+        stat = await blobs.stat(key)
+    assert stat is not None
+    assert stat.size == len(data)
 
 
 async def test_nothing_of_a_broken_upload_stays(blobs: Blobs) -> None:

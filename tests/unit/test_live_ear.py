@@ -48,6 +48,20 @@ def test_a_long_silence_is_judged_to_its_end() -> None:
     assert ear.speaking
 
 
+def test_sound_ends_where_its_last_sample_does() -> None:
+    """A last frame that is not whole makes nothing longer: whoever is told of more than came would skip it."""
+    for voice in (0.0, 0.9):
+        ear = Ear(0.0, 0.5)
+        ear.feed(block([voice] * 2 * SECOND))
+        ear.feed(Block(bytes(2 * 100), (voice,)))
+        ear.listen()
+        ear.listen()
+        end = (2 * SECOND * FRAME + 100) / 16_000
+        assert (ear.arrived, ear.judged) == (end, end)
+        ear.close()
+        assert (ear.arrived, ear.judged) == (end, end)
+
+
 def test_silence_is_let_go() -> None:
     """In silence little more is held than what may belong to the next utterance."""
     ear = Ear(0.0, 0.5)

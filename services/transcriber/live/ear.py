@@ -65,8 +65,8 @@ class Ear:
 
     @property
     def judged(self) -> float:
-        """Seconds up to which it is known whether somebody speaks."""
-        return self._origin / SAMPLE_RATE + self._judged * _SECONDS
+        """Seconds up to which it is known whether somebody speaks; the last frame of all may be a part of one."""
+        return min(self.arrived, self._origin / SAMPLE_RATE + self._judged * _SECONDS)
 
     @property
     def voice(self) -> float:
@@ -126,6 +126,7 @@ class Ear:
 
     def _let_go(self, at: float) -> None:
         frames = min(self._judged, max(0, int((at - self.started) / _SECONDS)))
-        del self._pcm[: frames * FRAME * 2]
-        self._origin += frames * FRAME
+        samples = min(frames * FRAME, len(self._pcm) // 2)
+        del self._pcm[: 2 * samples]
+        self._origin += samples
         self._judged -= frames

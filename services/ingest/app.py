@@ -67,7 +67,7 @@ from services.runtime.bus import connect_bus
 from services.runtime.health import Health
 from services.runtime.lifecycle import Life, Tasks
 from services.runtime.metrics import Metrics
-from services.runtime.patience import until_there
+from services.runtime.patience import START, until_there
 from services.runtime.records import Records
 
 
@@ -76,7 +76,7 @@ async def app(settings: Settings, life: Life) -> AsyncIterator[None]:
     """Ready when entered: it listens. Left, it ends what waits, lets answers go out and closes."""
     metrics, health = Metrics(), Health()
     async with connect_bus(settings) as bus, open_blobs(settings) as blobs:
-        await until_there(bus.ensure_streams)
+        await until_there(bus.ensure_streams, most=START)
         health.add("bus", bus.ping)
         health.add("store", blobs.ping)
         records, stopping = Records(bus, blobs), asyncio.Event()

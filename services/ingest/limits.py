@@ -128,13 +128,14 @@ class Bodies:
             patience = min(3 * self._grace, self._grace + received / self._rate - waited)
             begun = loop.time()
             try:
-                async with asyncio.timeout(patience):
-                    data = await request.content.readany()
-            except TimeoutError:
-                # What came while this process itself stood still is here by now.
-                data = request.content.read_nowait()
-                if not data and not request.content.at_eof():
-                    raise Problem(Code.UPLOAD_SLOW, f"Less than {self._rate} bytes/s came in.") from None
+                try:
+                    async with asyncio.timeout(patience):
+                        data = await request.content.readany()
+                except TimeoutError:
+                    # What came while this process itself stood still is here by now.
+                    data = request.content.read_nowait()
+                    if not data and not request.content.at_eof():
+                        raise Problem(Code.UPLOAD_SLOW, f"Less than {self._rate} bytes/s came in.") from None
             except (
                 aiohttp.ClientError,
                 aiohttp.http_exceptions.HttpProcessingError,

@@ -77,8 +77,8 @@ class LiveDoor:
         # One after the other: who is counted has to be on the stream before the next one counts.
         try:
             await self._find_room()
-            await self._quota.take(who, job, 0)
             try:
+                await self._quota.take(who, job, 0)  # which may be done though no answer came in time
                 session = await self._write_down(who, job, options, start)
             except BaseException:
                 # If it became a job all the same, its first event counts it again.

@@ -32,7 +32,7 @@ from services.runtime.health import Health, ops_server
 from services.runtime.lifecycle import Life, Tasks
 from services.runtime.logs import get_logger
 from services.runtime.metrics import Metrics
-from services.runtime.patience import until_there
+from services.runtime.patience import START, until_there
 from services.runtime.settings import BadSettings
 
 LATENCY = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
@@ -53,7 +53,7 @@ async def app(settings: KeysSettings, life: Life) -> AsyncIterator[None]:
 
     async with open_store(settings.keys_database_url) as store, connect_bus(settings) as bus:
         await _check_peppers(Operator(store, peppers, settings), peppers)
-        await until_there(bus.ensure_streams)
+        await until_there(bus.ensure_streams, most=START)
 
         async def announce(key_id: str) -> None:
             await bus.nc.publish(subjects.KEYS_REVOKED, Revoked(key_id=key_id).encode())

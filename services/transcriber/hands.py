@@ -51,13 +51,17 @@ class Hands:
         finally:
             await subscription.unsubscribe()
 
+    def has(self, unit: Unit) -> bool:
+        """Whether it is in hand."""
+        return unit.name in self._held
+
     async def work(self, unit: Unit, job: str, work: Callable[[], Awaitable[None]]) -> None:
         """Do `work` for this unit, and settle the unit whatever comes of it.
 
         A unit that is in hand already is left to who works on it: where the bus or this process stood still for longer
         than `ack_wait`, the bus hands it out once more. It was given up by nobody, so that no start of it may count.
         """
-        if unit.name in self._held:
+        if self.has(unit):
             self._log.warning("a unit in hand came again", job=job)
             return
         self._held.add(unit.name)

@@ -194,7 +194,7 @@ class PrepareLoop:
             await self._puller.done(unit)
             return
         big = work.size > self._small
-        if big and any(self._in_hand.values()):
+        if big and any(self._in_hand.values()) and not self._hands.has(unit):
             self._refused.add(unit.key)
             await self._puller.give_back(unit, 1.0)
             return

@@ -32,10 +32,10 @@ async def test_finalize_flushes(me: Caller) -> None:
     check_finals(it.of("final"), len(SAID.samples) / RATE)
 
 
-async def speak_on(it: Speaker, sound: bytes) -> None:
+async def speak_on(it: Speaker, sound: bytes, piece: int) -> None:
     """Send a piece every 20 ms, for as long as there is something to send."""
-    for at in range(0, len(sound), PIECE):
-        await it.ws.send_bytes(sound[at : at + PIECE])
+    for at in range(0, len(sound), piece):
+        await it.ws.send_bytes(sound[at : at + piece])
         await asyncio.sleep(0.02)
 
 
@@ -47,9 +47,11 @@ async def test_finalize_does_not_wait_for_a_pause(me: Caller, container: str | N
     async with speaker(me) as it:
         await it.say("start", endpointing_ms=5000, encoding="container" if container else "pcm_s16le")
         await it.until("ready")
-        speaking = asyncio.create_task(speak_on(it, sound), name="speak on")
+        piece = round(PIECE * len(sound) / (2 * len(talk)))
+        speaking = asyncio.create_task(speak_on(it, sound, piece), name="speak on")
         try:
-            await it.until("speech_started")
+            while not (await it.until("interim"))["text"]:
+                pass
             await it.say("finalize")
             async with asyncio.timeout(PATIENCE):
                 while not (await it.until("final"))["from_finalize"]:
@@ -58,6 +60,27 @@ async def test_finalize_does_not_wait_for_a_pause(me: Caller, container: str | N
         finally:
             speaking.cancel()
             await asyncio.gather(speaking, return_exceptions=True)
+        await it.close()  # or it would keep its place for a minute
+
+
+async def test_each_finalize_is_answered_for_its_place(me: Caller) -> None:
+    """However far behind an engine is: what was said after a `finalize` is not cut where it happens to stand."""
+    talk = np.concatenate([SAID.samples] * 4)
+    places = (4.0, 9.0)
+    assert places[-1] + 3 < len(talk) / RATE
+    async with speaker(me) as it:
+        await it.say("start", endpointing_ms=5000)
+        await it.until("ready")
+        for begin, end in itertools.pairwise((0.0, *places)):
+            await it.speak(talk[round(begin * RATE) : round(end * RATE)])
+            await it.say("finalize")
+        await it.speak(talk[round(places[-1] * RATE) :])
+        await it.close()
+    answers = [one["position"] for one in it.of("final") if one["from_finalize"]]
+    assert len(answers) == len(places)
+    for answer, place in zip(answers, places, strict=True):
+        assert abs(answer - place) <= 0.064
+    check_finals(it.of("final"), len(talk) / RATE)
 
 
 async def test_an_utterance_is_over_when_nobody_has_gone_on_for_long(me: Caller) -> None:

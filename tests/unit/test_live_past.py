@@ -1,6 +1,6 @@
 """What an engine that takes over knows of a session: where to hear on, and what is still to be said."""
 
-from services.contracts.live import Claimed, Final, Lag, Quiet, UtteranceEnd
+from services.contracts.live import Claimed, Final, Lag, Quiet, SpeechStarted, UtteranceEnd
 from services.contracts.transcript import Segment
 from services.transcriber.live.recover import Past
 
@@ -61,3 +61,15 @@ def test_of_what_the_client_was_told() -> None:
     for sequence, said in enumerate([Lag(position=1.0, seconds=7.5), Claimed(position=1.0, engine="b", warm=True)]):
         past.take(said, sequence)
     assert past.lag == 7.5
+
+
+def test_of_what_was_asked_for() -> None:
+    """An end of an utterance answers who wanted all before it to be final; speech that goes on takes it away."""
+    past = Past()
+    past.take(final(0, speech_final=True), 1)
+    past.take(SpeechStarted(position=2.0), 2)
+    assert past.owed is None
+    assert past.over < 0
+    past.take(final(1, speech_final=True), 3)
+    past.take(UtteranceEnd(position=2.5, last_word_end=2.0, input=40), 4)
+    assert (past.over, past.answered) == (2.5, 40)

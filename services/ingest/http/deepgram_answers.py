@@ -61,7 +61,10 @@ class Translator:
             case "ready":
                 self._session, self._model = message["session_id"], message["model"]
                 return None
-            case "speech_started" if self._events:
+            case "speech_started":
+                self._paused = False
+                if not self._events:
+                    return None
                 return {"type": "SpeechStarted", "channel": CHANNEL, "timestamp": message["position"]}
             case "interim":
                 return self._results(message, final=False)

@@ -1,11 +1,14 @@
 """The input of a session on its way from the bus through the sandboxed decoder to the ear."""
 
 import asyncio
+import fcntl
 import math
 import os
+import termios
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
+from dataclasses import dataclass
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -37,15 +40,27 @@ MP4 = b"ftyp"
 """Type of the box with which an MP4 begins. FFmpeg goes on with a second WebM or Ogg, and passes over a second MP4."""
 
 
+@dataclass(slots=True)
+class _Asked:
+    """A `finalize`: its sequence in the input, and the seconds up to which all is to be final, if that is known."""
+
+    sequence: int
+    at: float
+    since: float
+    """When it was read, or the decoder had not taken all before it yet, by the loop's clock."""
+
+
 class Intake:
     """Reads the log of the input, decodes it from where the past ends, and hands blocks over.
 
     A container is read from its first byte, since its beginning says how; nothing comes of what lies before `resume`.
     """
 
-    def __init__(self, nc: Client, sandbox: Sandbox, session: Session, past: Past) -> None:
+    def __init__(self, nc: Client, sandbox: Sandbox, session: Session, past: Past, wake: Callable[[], None]) -> None:
+        """`wake` is called when the client wants something."""
         live, after, resume = session.live, past.input, past.resume
         self._nc = nc
+        self._wake = wake
         self._rate = live.bytes_per_second
         self._sandbox = sandbox
         self._session = session
@@ -61,8 +76,7 @@ class Intake:
         """The waveform of what was decoded."""
         self.whole = not self._from and not self._wanted
         """Whether the sound is decoded from its first sample on, and so the waveform whole."""
-        self._asked: tuple[float, float] | None = None
-        """Where the client wants all before to be final, in seconds; and when it was read, by the loop's clock."""
+        self._asked: deque[_Asked] = deque()
         self.ended = False
         self.cut = False
         """Whether there was more than a session may have."""
@@ -72,13 +86,18 @@ class Intake:
         """Sequence of the last message that was taken in."""
         self._fed = 0
         self._writing = False
+        self._pipe: int | None = None
+        """The end of the decoder's pipe that it reads from."""
 
     def _answered(self, past: Past) -> Callable[[int, int], bool]:
         """Tells of a `finalize`, by its sequence and its offset, whether it was answered before the past ends."""
         if not self._rate:
-            return lambda sequence, _: sequence <= past.input
-        # Where everything was made final, the sound goes on at the last whole frame before the operation.
-        to = self._from + CHUNK * self._rate if past.flushed else -1
+            return lambda sequence, _: sequence <= max(past.input, past.answered)
+        # Where everything was made final, the sound goes on at the last whole frame before the operation. And behind
+        # the end of an utterance nothing was left.
+        to = (past.over + FRAME / SAMPLE_RATE) * self._rate
+        if past.flushed:
+            to = max(to, self._from + CHUNK * self._rate)
         return lambda _, offset: offset <= to
 
     async def arrived(self, decoded: float) -> float:
@@ -86,6 +105,8 @@ class Intake:
 
         Of a container it is estimated by the bytes of what was decoded.
         """
+        if not self._rate and decoded <= self.start:
+            return decoded  # it is read again from its first byte, and has not come to where it is heard on
         last = await read_last(self._nc, subjects.LIVE, subjects.live_audio(self._session.session))
         if last is None:
             return decoded
@@ -98,35 +119,56 @@ class Intake:
         Of a container: up to which operations were followed. Its sound is needed from the first byte on.
         """
         if not self._rate:
-            return self.sequence
+            return self.operations
         while len(self._marks) > 1 and self._marks[1][1] <= seconds * self._rate:
             self._marks.popleft()
         return self._marks[0][0]
 
     @property
+    def operations(self) -> int:
+        """Sequence in the input up to which operations were followed."""
+        return self._asked[0].sequence - 1 if self._asked else self.sequence
+
+    @property
     def finalizing(self) -> bool:
         """Whether the client wants all that it has sent to be final, and has no answer yet."""
-        return self._asked is not None
+        return bool(self._asked)
+
+    @property
+    def finalize_at(self) -> float:
+        """Seconds up to which it wants that, first of all; infinite where it does not, or that is not known."""
+        return self._asked[0].at if self._asked else math.inf
 
     def to_finalize(self, judged: float, *, idle: bool, behind: bool) -> bool:
         """Whether it is time for that answer, where sound is judged up to so many seconds.
 
         With raw samples when all that was sent before is judged; where the rest of it makes no whole frame, after
-        `SETTLE` without sound. How much sound a container's bytes are is not known: what is there after `SETTLE`.
+        `SETTLE` without sound. How much sound a container's bytes are is not known: what the decoder has made of them
+        by `SETTLE` after it took the last.
         """
-        if self._asked is None:
+        if not self._asked:
             return False
-        at, since = self._asked
-        settled = asyncio.get_running_loop().time() - since >= SETTLE
-        return judged > at - FRAME / SAMPLE_RATE or (settled and (idle or (math.isinf(at) and not behind)))
+        asked, now = self._asked[0], asyncio.get_running_loop().time()
+        container = math.isinf(asked.at)
+        if container and self._undecoded():
+            asked.since = now
+        settled = now - asked.since >= SETTLE and (idle or (container and not behind))
+        return settled or judged > asked.at - FRAME / SAMPLE_RATE
 
     def finalized(self) -> None:
         """It has its answer."""
-        self._asked = None
+        self._asked.popleft()
+
+    def _undecoded(self) -> bool:
+        """Whether the decoder has not taken all that was read yet."""
+        if self._writing or self._pipe is None:
+            return True
+        return any(fcntl.ioctl(self._pipe, termios.FIONREAD, bytes(4)))
 
     async def blocks(self) -> AsyncGenerator[Block, None]:
         """Sound as it comes, until the client's end. Raises `MediaError` for what is no audio, `DecoderDied`."""
         reading, writing = os.pipe()
+        self._pipe = reading
         live = self._session.live
         feeder: asyncio.Task[None] | None = None
         try:
@@ -141,6 +183,7 @@ class Intake:
                     yield block
             await self._until_ended(feeder)
         finally:
+            self._pipe = None
             os.close(reading)
             if writing >= 0:
                 os.close(writing)
@@ -183,7 +226,9 @@ class Intake:
                             break
                         if op == Op.FINALIZE and not self._flushed(entry.sequence, offset):
                             await self._write(writer, sound)
-                            self._asked = offset / self._rate if self._rate else math.inf, loop.time()
+                            at = offset / self._rate if self._rate else math.inf
+                            self._asked.append(_Asked(entry.sequence, at, loop.time()))
+                            self._wake()
                         if end > self._from and entry.data:
                             sound += entry.data[max(0, self._from - offset) :]
                             self._fed = end

@@ -30,6 +30,10 @@ class Past:
     """Whether the last final answered a `finalize`."""
     owed: Final | None = None
     """The final whose utterance is over, while that was not said."""
+    over: float = -1.0
+    """Seconds up to which nothing was left to be made final when the last utterance ended."""
+    answered: int = 0
+    """Sequence in the input up to which operations were followed then."""
     lag: float = 0.0
     """Seconds behind, as the client was told last."""
 
@@ -51,7 +55,10 @@ class Past:
             self.speaking = not said.speech_final and not said.from_finalize
             self.flushed = said.from_finalize
             self.owed = said if said.speech_final else None
-        elif isinstance(said, UtteranceEnd | SpeechStarted):
+        elif isinstance(said, UtteranceEnd):
+            self.owed = None
+            self.over, self.answered = said.position, said.input
+        elif isinstance(said, SpeechStarted):
             self.owed = None
         elif isinstance(said, Quiet):
             self.speaking = self.flushed = False

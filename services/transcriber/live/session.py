@@ -140,7 +140,7 @@ class LiveSession:
 
     async def _hear_all(self) -> None:
         past, session = self._past, self._session
-        intake = self._intake = Intake(self._bus.nc, self._sandbox, session, past)
+        intake = self._intake = Intake(self._bus.nc, self._sandbox, session, past, self._came.set)
         speech = self._speech = Utterances(self._engine, self._load, session, self._told, past, self._minutes, intake)
         loaded = {model.name for model in self._engine.models() if model.loaded}
         await self._told.say(

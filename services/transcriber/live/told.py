@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from services.contracts import subjects
 from services.contracts.events import SegmentsEvent
-from services.contracts.live import Final, Heard, Lag, Session, UtteranceEnd
+from services.contracts.live import Final, Heard, Lag, Session
 from services.contracts.transcript import Segment, Word
 from services.runtime.bus import Bus
 from services.runtime.jsapi import Unavailable, read_last
@@ -33,9 +33,6 @@ class Told:
         """Say what whoever said the last message may have died before."""
         if self._past.finals:
             await self._event(self._past.finals[-1])
-        if self._past.owed is not None:
-            last = self._past.owed
-            await self.say(UtteranceEnd(position=last.position, last_word_end=last.end))
 
     async def final(
         self,

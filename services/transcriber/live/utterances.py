@@ -49,7 +49,7 @@ class Utterances:
         """Seconds up to which everything was heard."""
         self._step_at = intake.start
         self._marked = past.resume
-        self._ended: float | None = None
+        self._ended = past.owed.end if past.owed else None
         """Where the last word ends of an utterance that is over, while that was not said."""
         self._asked_at = 0.0
         self._waiting = 0.0
@@ -66,7 +66,8 @@ class Utterances:
         `idle`: no sound has come since the last time. `over`: none will come.
         """
         ear = self.ear
-        if ear.listen():
+        # What is behind the place up to which all is to be final waits until it is.
+        if ear.listen(min(FULL, self._intake.finalize_at - ear.started)):
             await self._utterance_ended(ear.voice)
             self._ended = None  # or nobody has paused for as long as that
             await self._told.say(SpeechStarted(position=round(ear.voice, 3)))
@@ -133,9 +134,13 @@ class Utterances:
     async def _utterance_ended(self, position: float, *, at_once: bool = False) -> None:
         """Say that an utterance is over, if nobody has gone on for as long as the client wants to wait for it."""
         last, wait = self._ended, (self._session.live.utterance_end_ms or 0) / 1000
-        if last is not None and (at_once or position - last >= wait):
+        if last is not None and (at_once or not wait or position - last >= wait):
             self._ended = None
-            await self._told.say(UtteranceEnd(position=round(position, 3), last_word_end=round(last, 3)))
+            await self._say_end(position, last)
+
+    async def _say_end(self, position: float, last: float) -> None:
+        done = self._intake.operations
+        await self._told.say(UtteranceEnd(position=round(position, 3), last_word_end=round(last, 3), input=done))
 
     async def _step(self) -> None:
         sound = self.ear.utterance()
@@ -189,8 +194,7 @@ class Utterances:
 
     async def _nothing_more(self, position: float) -> None:
         """An answer to `finalize` where nothing is left to be made final."""
-        end = round(self._agreement.end, 3)
-        await self._told.say(UtteranceEnd(position=round(position, 3), last_word_end=end))
+        await self._say_end(position, self._agreement.end)
 
     async def _settle(self, sound: Sound) -> None:
         """After anything that was heard: how far behind we are, and what it costs."""

@@ -170,6 +170,7 @@ class Final(Heard):
     from_finalize: bool = False
     input: int = Field(default=0, description="sequence in the input up to which nothing needs to be heard again")
     resume: float = Field(default=0.0, description="seconds from which another engine must hear on")
+    done: int = Field(default=0, description="sequence in the input up to which operations have their answer")
 
 
 class Quiet(Heard):
@@ -185,7 +186,7 @@ class UtteranceEnd(Heard):
 
     type: Literal["utterance_end"] = "utterance_end"
     last_word_end: float
-    input: int = Field(default=0, description="of a container: sequence in the input up to which operations are done")
+    done: int = Field(default=0, description="as in `Final`")
 
 
 class Lag(Heard):

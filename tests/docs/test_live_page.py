@@ -13,7 +13,7 @@ from services.ingest.http import frames, pace, wire
 PAGE = (Path(__file__).parents[2] / "docs" / "live.md").read_text()
 ASKED: tuple[type[Frozen], ...] = get_args(frames.Spoken)
 TOLD: tuple[type[Frozen], ...] = tuple({*get_args(live.Out), live.Ready, live.Received, live.Summary} - {live.Ended})
-INNER = {"type", "input", "resume", "engine"}
+INNER = {"type", "input", "resume", "done", "engine"}
 """What a client is not told."""
 
 

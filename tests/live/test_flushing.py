@@ -83,6 +83,21 @@ async def test_each_finalize_is_answered_for_its_place(me: Caller) -> None:
     check_finals(it.of("final"), len(talk) / RATE)
 
 
+@pytest.mark.parametrize("container", [None, "webm"])
+async def test_no_finalize_is_forgotten(me: Caller, container: str | None) -> None:
+    """Also of several at once, and right before the end: one has the words, the others hear that nothing is left."""
+    half = SAID.samples[: len(SAID.samples) // 2]
+    async with speaker(me) as it:
+        await it.say("start", endpointing_ms=5000, encoding="container" if container else "pcm_s16le")
+        await it.until("ready")
+        await it.send(recorded(half, container) if container else half.astype("<i2").tobytes())
+        for _ in range(3):
+            await it.say("finalize")
+        await it.close()
+    answers = [one["type"] for one in it.told if one["type"] == "utterance_end" or one.get("from_finalize")]
+    assert answers == ["final", "utterance_end", "utterance_end"]
+
+
 async def test_an_utterance_is_over_when_nobody_has_gone_on_for_long(me: Caller) -> None:
     """With `utterance_end_ms` a pause makes words final, and ends the utterance only when it lasts for so long."""
     async with speaker(me) as it:

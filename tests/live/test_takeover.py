@@ -60,6 +60,26 @@ async def unfaulted(stack: Stack, me: Caller, samples: Samples) -> Cells:
     return like
 
 
+async def test_a_finalize_is_answered_by_whoever_comes_next(digest: Stack, me: Caller) -> None:
+    """Each once: what an engine has answered before its end is not asked again, and what it has not is answered."""
+    async with listening(digest, me, prompt="cells", endpointing_ms=5000) as it:
+        await it.speak(SOUND[: 6 * RATE])
+        await it.say("finalize")
+        while not (await it.until("final"))["from_finalize"]:
+            pass
+        await it.say("finalize")
+        await it.until("utterance_end")
+        digest.process("transcriber").kill()
+        await it.say("finalize")
+        await it.until("utterance_end")
+        await it.speak(SOUND[6 * RATE : 8 * RATE])
+        await it.close()
+    answers = [one["type"] for one in it.told if one["type"] == "utterance_end" or one.get("from_finalize")]
+    assert answers[:3] == ["final", "utterance_end", "utterance_end"]
+    assert len(it.of("claimed")) >= 2
+    assert len(answers) <= 4  # the last one ends the utterance
+
+
 async def faulted(stack: Stack, me: Caller, samples: Samples, faults: list[str], chance: random.Random) -> Listener:
     """A session in which one fault after the other happens while somebody speaks, to the first pause after the last."""
     over = asyncio.Event()

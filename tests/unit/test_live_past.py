@@ -46,13 +46,11 @@ def test_between_utterances() -> None:
 
 
 def test_after_a_flush() -> None:
-    """What was made final on request was no end of an utterance, and is not asked for once more."""
+    """What was made final on request was no end of an utterance."""
     past = Past()
     past.take(final(0, from_finalize=True), 1)
-    assert past.flushed
     assert not past.speaking
-    past.take(final(1), 2)
-    assert not past.flushed
+    assert past.owed is None
 
 
 def test_of_what_the_client_was_told() -> None:
@@ -64,12 +62,18 @@ def test_of_what_the_client_was_told() -> None:
 
 
 def test_of_what_was_asked_for() -> None:
-    """An end of an utterance answers who wanted all before it to be final; speech that goes on takes it away."""
+    """Whoever said the last word knew which requests had their answer, and no later message takes that back."""
+    past = Past()
+    past.take(final(0).model_copy(update={"done": 7}), 1)
+    past.take(UtteranceEnd(position=2.5, last_word_end=2.0, done=40), 2)
+    past.take(final(1).model_copy(update={"done": 12}), 3)
+    past.take(Quiet(position=31.0, input=300, resume=30.4), 4)
+    assert past.done == 40
+
+
+def test_speech_that_goes_on_ends_no_utterance() -> None:
+    """A pause that was too short to end an utterance is owed nothing."""
     past = Past()
     past.take(final(0, speech_final=True), 1)
     past.take(SpeechStarted(position=2.0), 2)
     assert past.owed is None
-    assert past.over < 0
-    past.take(final(1, speech_final=True), 3)
-    past.take(UtteranceEnd(position=2.5, last_word_end=2.0, input=40), 4)
-    assert (past.over, past.answered) == (2.5, 40)

@@ -248,7 +248,7 @@ class Call:
             if kind == "final":
                 self._text = so_far
             message = message | {"text": so_far.strip()}
-        for inner in ("input", "resume", "engine"):
+        for inner in ("input", "resume", "done", "engine"):
             message.pop(inner, None)
         await self._send(json.dumps({**message, "session_id": session, "cursor": cursor}, ensure_ascii=False))
 

@@ -48,12 +48,12 @@ class Translator:
         self._created = now
         self._session = ""
         self._model = ""
-        self._finalizing = False
+        self._finalizing = 0
         self._paused = False
 
     def finalizing(self) -> None:
         """The client wants everything made final: it is owed a `from_finalize`."""
-        self._finalizing = True
+        self._finalizing += 1
 
     def of(self, message: Mapping[str, Any]) -> dict[str, Any] | None:
         """What is said of it; None where Deepgram says nothing."""
@@ -70,11 +70,11 @@ class Translator:
                 return self._results(message, final=False)
             case "final":
                 self._paused = message["speech_final"]
-                self._finalizing = self._finalizing and not message["from_finalize"]
+                self._finalizing = max(0, self._finalizing - message["from_finalize"])
                 return self._results(message, final=True)
             case "utterance_end" if self._finalizing and not self._paused:
                 # Nothing was left to be made final: the session says only where its words end.
-                self._finalizing = False
+                self._finalizing -= 1
                 end = message["last_word_end"]
                 return self._results({"start": end, "end": end, "from_finalize": True} | _NOTHING, final=True)
             case "utterance_end":

@@ -4,6 +4,7 @@ import asyncio
 import fcntl
 import math
 import os
+import sys
 import termios
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
@@ -15,7 +16,7 @@ from nats.aio.msg import Msg
 
 from services.contracts import subjects
 from services.contracts.errors import Code
-from services.contracts.live import CHUNK, ENDS, OFFSET, OP, Encoding, Op, Session
+from services.contracts.live import ENDS, OFFSET, OP, Encoding, Op, Session
 from services.contracts.parts import SAMPLE_RATE
 from services.runtime.jsapi import read_last
 from services.runtime.tail import Tail
@@ -46,8 +47,10 @@ class _Asked:
 
     sequence: int
     at: float
-    since: float
-    """When it was read, or the decoder had not taken all before it yet, by the loop's clock."""
+    written: int
+    """Bytes that were handed to the decoder before it."""
+    taken: float = math.inf
+    """When the decoder had taken them, by the loop's clock."""
 
 
 class Intake:
@@ -68,7 +71,7 @@ class Intake:
         self._wanted = 0 if self._rate else round(resume * SAMPLE_RATE)
         frame = (live.encoding.bytes_per_sample or 1) * live.channels
         self._from = round(resume * live.sample_rate) * frame if self._rate else 0
-        self._flushed = self._answered(past)
+        self._done = past.done
         self._marks: deque[tuple[int, int]] = deque([(after, 0)])
         self.start = self._from / self._rate if self._rate else resume
         """Seconds of the session at which the first block begins."""
@@ -86,19 +89,11 @@ class Intake:
         """Sequence of the last message that was taken in."""
         self._fed = 0
         self._writing = False
+        self._written = 0
         self._pipe: int | None = None
-        """The end of the decoder's pipe that it reads from."""
-
-    def _answered(self, past: Past) -> Callable[[int, int], bool]:
-        """Tells of a `finalize`, by its sequence and its offset, whether it was answered before the past ends."""
-        if not self._rate:
-            return lambda sequence, _: sequence <= max(past.input, past.answered)
-        # Where everything was made final, the sound goes on at the last whole frame before the operation. And behind
-        # the end of an utterance nothing was left.
-        to = (past.over + FRAME / SAMPLE_RATE) * self._rate
-        if past.flushed:
-            to = max(to, self._from + CHUNK * self._rate)
-        return lambda _, offset: offset <= to
+        """The end of the decoder's pipe that it reads from, while it does, and"""
+        self._transport: asyncio.WriteTransport | None = None
+        """the other one."""
 
     async def arrived(self, decoded: float) -> float:
         """Seconds that lie in the stream, read or not, of which `decoded` are decoded. Raises `Unavailable`.
@@ -119,14 +114,14 @@ class Intake:
         Of a container: up to which operations were followed. Its sound is needed from the first byte on.
         """
         if not self._rate:
-            return self.operations
+            return self.done
         while len(self._marks) > 1 and self._marks[1][1] <= seconds * self._rate:
             self._marks.popleft()
-        return self._marks[0][0]
+        return min(self._marks[0][0], self.done)
 
     @property
-    def operations(self) -> int:
-        """Sequence in the input up to which operations were followed."""
+    def done(self) -> int:
+        """Sequence in the input up to which operations have their answer."""
         return self._asked[0].sequence - 1 if self._asked else self.sequence
 
     @property
@@ -139,8 +134,8 @@ class Intake:
         """Seconds up to which it wants that, first of all; infinite where it does not, or that is not known."""
         return self._asked[0].at if self._asked else math.inf
 
-    def to_finalize(self, judged: float, *, idle: bool, behind: bool) -> bool:
-        """Whether it is time for that answer, where sound is judged up to so many seconds.
+    def to_finalize(self, judged: float, *, idle: bool, behind: bool, over: bool) -> bool:
+        """Whether it is time for that answer, where sound is judged up to so many seconds; `over`: none will come.
 
         With raw samples when all that was sent before is judged; where the rest of it makes no whole frame, after
         `SETTLE` without sound. How much sound a container's bytes are is not known: what the decoder has made of them
@@ -149,21 +144,21 @@ class Intake:
         if not self._asked:
             return False
         asked, now = self._asked[0], asyncio.get_running_loop().time()
-        container = math.isinf(asked.at)
-        if container and self._undecoded():
-            asked.since = now
-        settled = now - asked.since >= SETTLE and (idle or (container and not behind))
-        return settled or judged > asked.at - FRAME / SAMPLE_RATE
+        if math.isinf(asked.taken) and self._taken() >= asked.written:
+            asked.taken = now
+        settled = now - asked.taken >= SETTLE and (idle or (math.isinf(asked.at) and not behind))
+        return settled or judged > asked.at - FRAME / SAMPLE_RATE or (over and not behind)
 
     def finalized(self) -> None:
         """It has its answer."""
         self._asked.popleft()
 
-    def _undecoded(self) -> bool:
-        """Whether the decoder has not taken all that was read yet."""
-        if self._writing or self._pipe is None:
-            return True
-        return any(fcntl.ioctl(self._pipe, termios.FIONREAD, bytes(4)))
+    def _taken(self) -> float:
+        """Bytes that the decoder has taken; one that has ended takes no more."""
+        if self._pipe is None or self._transport is None:
+            return math.inf
+        waiting = int.from_bytes(fcntl.ioctl(self._pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
+        return self._written - self._transport.get_write_buffer_size() - waiting
 
     async def blocks(self) -> AsyncGenerator[Block, None]:
         """Sound as it comes, until the client's end. Raises `MediaError` for what is no audio, `DecoderDied`."""
@@ -181,6 +176,7 @@ class Intake:
                 async for block in decoding:
                     self.peaks.feed(block.pcm)
                     yield block
+            self._pipe = None
             await self._until_ended(feeder)
         finally:
             self._pipe = None
@@ -207,14 +203,20 @@ class Intake:
             asyncio.streams.FlowControlMixin, os.fdopen(writing, "wb", buffering=0)
         )
         writer = asyncio.StreamWriter(transport, protocol, None, loop)
+        self._transport = transport
         try:
             async with self._tail:
                 while not self.ended:
                     sound = bytearray()
                     for entry in await self._tail.next(LOOK):
                         self.heard_at = loop.time()
-                        self.sequence = entry.sequence
                         offset, op = int(entry.headers.get(OFFSET, 0)), entry.headers.get(OP)
+                        if op == Op.FINALIZE and entry.sequence > self._done:
+                            await self._write(writer, sound)
+                            at = offset / self._rate if self._rate else math.inf
+                            self._asked.append(_Asked(entry.sequence, at, self._written))
+                            self._wake()
+                        self.sequence = entry.sequence
                         end = offset + len(entry.data)
                         if self._rate:
                             self._marks.append((entry.sequence, end))
@@ -224,11 +226,6 @@ class Intake:
                         if op in ENDS:
                             self.ended, self.cut = True, op == Op.LIMIT
                             break
-                        if op == Op.FINALIZE and not self._flushed(entry.sequence, offset):
-                            await self._write(writer, sound)
-                            at = offset / self._rate if self._rate else math.inf
-                            self._asked.append(_Asked(entry.sequence, at, loop.time()))
-                            self._wake()
                         if end > self._from and entry.data:
                             sound += entry.data[max(0, self._from - offset) :]
                             self._fed = end
@@ -243,6 +240,7 @@ class Intake:
         """Hand over what was collected, which is then no more."""
         if sound:
             writer.write(bytes(sound))
+            self._written += len(sound)
             sound.clear()
             self._writing = True
             await writer.drain()

@@ -26,14 +26,10 @@ class Past:
     """Sequence in the input up to which nothing needs to be heard again."""
     speaking: bool = False
     """Whether it is to be heard on in the middle of an utterance."""
-    flushed: bool = False
-    """Whether the last final answered a `finalize`."""
     owed: Final | None = None
     """The final whose utterance is over, while that was not said."""
-    over: float = -1.0
-    """Seconds up to which nothing was left to be made final when the last utterance ended."""
-    answered: int = 0
-    """Sequence in the input up to which operations were followed then."""
+    done: int = 0
+    """Sequence in the input up to which operations have their answer."""
     lag: float = 0.0
     """Seconds behind, as the client was told last."""
 
@@ -53,19 +49,17 @@ class Past:
         if isinstance(said, Final):
             self.finals.append(said)
             self.speaking = not said.speech_final and not said.from_finalize
-            self.flushed = said.from_finalize
             self.owed = said if said.speech_final else None
-        elif isinstance(said, UtteranceEnd):
-            self.owed = None
-            self.over, self.answered = said.position, said.input
-        elif isinstance(said, SpeechStarted):
+        elif isinstance(said, UtteranceEnd | SpeechStarted):
             self.owed = None
         elif isinstance(said, Quiet):
-            self.speaking = self.flushed = False
+            self.speaking = False
         elif isinstance(said, Lag):
             self.lag = said.seconds
         elif isinstance(said, Ended):
             self.ended = said
+        if isinstance(said, Final | UtteranceEnd):
+            self.done = max(self.done, said.done)
         if isinstance(said, Final | Quiet):
             self.resume, self.input = said.resume, said.input
 

@@ -40,6 +40,7 @@ class Told:
         result: WindowResult,
         *,
         input: int,  # noqa: A002 - as the message calls it
+        done: int,
         resume: float,
         speech_final: bool = False,
         from_finalize: bool = False,
@@ -69,6 +70,7 @@ class Told:
             speech_final=speech_final,
             from_finalize=from_finalize,
             input=input,
+            done=done,
             resume=round(resume, 3),
         )
         await self.say(final)

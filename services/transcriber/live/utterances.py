@@ -49,8 +49,8 @@ class Utterances:
         """Seconds up to which everything was heard."""
         self._step_at = intake.start
         self._marked = past.resume
-        self._ended = past.owed.end if past.owed else None
-        """Where the last word ends of an utterance that is over, while that was not said."""
+        self._ended = (past.owed.end, past.owed.position) if past.owed else None
+        """Of an utterance that is over, while that was not said: where its last word ends, and where it was known."""
         self._asked_at = 0.0
         self._waiting = 0.0
         self._log = get_logger()
@@ -72,7 +72,7 @@ class Utterances:
             self._ended = None  # or nobody has paused for as long as that
             await self._told.say(SpeechStarted(position=round(ear.voice, 3)))
             return True
-        flush = self._intake.to_finalize(ear.judged, idle=idle, behind=ear.behind)
+        flush = self._intake.to_finalize(ear.judged, idle=idle, behind=ear.behind, over=over)
         if not ear.speaking:
             self.heard_to = max(self.heard_to, ear.judged)
             await self._utterance_ended(ear.judged, at_once=flush)
@@ -84,7 +84,7 @@ class Utterances:
             if not ear.behind and self._told.lag >= TELL_LAG:
                 # It was silence that lay behind the last words, and it is heard by now.
                 await self._told.lagging(self.heard_to, await self._behind())
-            return ear.behind
+            return ear.behind or flush
         held = ear.judged - ear.started
         if ear.endpoint:
             await self.close(speech_final=True)
@@ -122,7 +122,7 @@ class Utterances:
         elif from_finalize:
             await self._nothing_more(ear.judged)
         if speech_final:
-            self._ended = last
+            self._ended = last, sound.end
             await self._utterance_ended(sound.end)
         await self._settle(sound)
 
@@ -133,14 +133,14 @@ class Utterances:
 
     async def _utterance_ended(self, position: float, *, at_once: bool = False) -> None:
         """Say that an utterance is over, if nobody has gone on for as long as the client wants to wait for it."""
-        last, wait = self._ended, (self._session.live.utterance_end_ms or 0) / 1000
-        if last is not None and (at_once or not wait or position - last >= wait):
-            self._ended = None
-            await self._say_end(position, last)
+        wait = (self._session.live.utterance_end_ms or 0) / 1000
+        if self._ended is not None and (at_once or not wait or position - self._ended[0] >= wait):
+            (last, known), self._ended = self._ended, None
+            await self._say_end(max(position, known), last)
 
     async def _say_end(self, position: float, last: float) -> None:
-        done = self._intake.operations
-        await self._told.say(UtteranceEnd(position=round(position, 3), last_word_end=round(last, 3), input=done))
+        done = self._intake.done
+        await self._told.say(UtteranceEnd(position=round(position, 3), last_word_end=round(last, 3), done=done))
 
     async def _step(self) -> None:
         sound = self.ear.utterance()
@@ -178,6 +178,7 @@ class Utterances:
             words,
             result,
             input=self._intake.input_at(resume),
+            done=self._intake.done,
             resume=resume,
             speech_final=speech_final,
             from_finalize=from_finalize,

@@ -186,6 +186,7 @@ class UtteranceEnd(Heard):
 
     type: Literal["utterance_end"] = "utterance_end"
     last_word_end: float
+    from_finalize: bool = Field(default=False, description="the answer to a `finalize` that found nothing left")
     done: int = Field(default=0, description="as in `Final`")
 
 

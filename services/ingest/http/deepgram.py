@@ -203,7 +203,6 @@ class _Listener:
                     await self.call.keep_alive()
             case "Finalize":
                 if self.call.heard:
-                    self._translator.finalizing()
                     await self.call.finalize()
             case "CloseStream":
                 if self.call.heard:

@@ -48,12 +48,6 @@ class Translator:
         self._created = now
         self._session = ""
         self._model = ""
-        self._finalizing = 0
-        self._paused = False
-
-    def finalizing(self) -> None:
-        """The client wants everything made final: it is owed a `from_finalize`."""
-        self._finalizing += 1
 
     def of(self, message: Mapping[str, Any]) -> dict[str, Any] | None:
         """What is said of it; None where Deepgram says nothing."""
@@ -61,26 +55,17 @@ class Translator:
             case "ready":
                 self._session, self._model = message["session_id"], message["model"]
                 return None
-            case "speech_started":
-                self._paused = False
-                if not self._events:
-                    return None
+            case "speech_started" if self._events:
                 return {"type": "SpeechStarted", "channel": CHANNEL, "timestamp": message["position"]}
             case "interim":
                 return self._results(message, final=False)
             case "final":
-                self._paused = message["speech_final"]
-                self._finalizing = max(0, self._finalizing - message["from_finalize"])
                 return self._results(message, final=True)
-            case "utterance_end" if self._finalizing and not self._paused:
+            case "utterance_end" if message.get("from_finalize"):
                 # Nothing was left to be made final: the session says only where its words end.
-                self._finalizing -= 1
                 end = message["last_word_end"]
                 return self._results({"start": end, "end": end, "from_finalize": True} | _NOTHING, final=True)
-            case "utterance_end":
-                self._paused = False
-                if not self._utterance_ends:
-                    return None
+            case "utterance_end" if self._utterance_ends:
                 return {"type": "UtteranceEnd", "channel": CHANNEL, "last_word_end": message["last_word_end"]}
             case "error":
                 return self.refusal(message)

@@ -138,9 +138,15 @@ class Utterances:
             (last, known), self._ended = self._ended, None
             await self._say_end(max(position, known), last)
 
-    async def _say_end(self, position: float, last: float) -> None:
-        done = self._intake.done
-        await self._told.say(UtteranceEnd(position=round(position, 3), last_word_end=round(last, 3), done=done))
+    async def _say_end(self, position: float, last: float, *, from_finalize: bool = False) -> None:
+        await self._told.say(
+            UtteranceEnd(
+                position=round(position, 3),
+                last_word_end=round(last, 3),
+                from_finalize=from_finalize,
+                done=self._intake.done,
+            )
+        )
 
     async def _step(self) -> None:
         sound = self.ear.utterance()
@@ -195,7 +201,7 @@ class Utterances:
 
     async def _nothing_more(self, position: float) -> None:
         """An answer to `finalize` where nothing is left to be made final."""
-        await self._say_end(position, self._agreement.end)
+        await self._say_end(position, self._agreement.end, from_finalize=True)
 
     async def _settle(self, sound: Sound) -> None:
         """After anything that was heard: how far behind we are, and what it costs."""
